@@ -1,0 +1,106 @@
+# Daybook's build. `make help` lists what there is.
+#
+# One library of everything under common/, one archive per process (all but its main.c, so that tests can link it), one
+# executable per process. Variants live side by side: build/release, build/address-undefined, build/thread, …
+
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+SANITIZE ?=
+comma := ,
+VARIANT := $(if $(SANITIZE),$(subst $(comma),-,$(SANITIZE)),release)
+B := build/$(VARIANT)
+
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+STD := -std=c17 -D_GNU_SOURCE -I. -I$(B)/gen
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes \
+    -Wmissing-prototypes -Wcast-qual -Wpointer-arith -Wwrite-strings -Wvla -Wundef -Wformat=2 \
+    -Wswitch-enum -Wnull-dereference -fno-common -fstack-protector-strong -Werror
+ifneq (,$(findstring gcc,$(CC)))
+WARN += -Wlogical-op -Wduplicated-cond -Wduplicated-branches
+endif
+OPT := $(if $(SANITIZE),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZE),-O2 -g -D_FORTIFY_SOURCE=2)
+# gcc reports possible null dereferences inside sanitizer-instrumented code that do not exist in the source.
+OPT += $(if $(SANITIZE),-Wno-null-dereference -Wno-maybe-uninitialized)
+CFLAGS_ALL := $(STD) $(WARN) $(OPT) -MMD -MP $(CFLAGS)
+LDFLAGS_ALL := $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -Wl,--as-needed -pthread $(LDFLAGS)
+LIBS := -lmicrohttpd -lpq -lrdkafka -lhiredis -lcurl -ljansson -lpthread -lm
+TEST_LIBS := -lcriterion $(LIBS)
+
+obj = $(patsubst %,$(B)/obj/%.o,$(basename $(1)))
+find = $(sort $(shell find $(1) -name '*.c' 2>/dev/null))
+
+COMMON_SRC := $(call find,common)
+PURE_SRC := $(call find,common/base common/domain)
+COMMAND_API_SRC := $(sort $(wildcard command-api/*.c))
+RELAY_SRC := $(call find,command-api/relay)
+PROJECTOR_SRC := $(call find,projector)
+QUERY_API_SRC := $(call find,query-api)
+PROCESS_SRC := $(COMMAND_API_SRC) $(RELAY_SRC) $(PROJECTOR_SRC) $(QUERY_API_SRC)
+LIB_SRC := $(COMMON_SRC) $(filter-out %/main.c,$(PROCESS_SRC))
+JSON_OBJ := $(patsubst %,$(B)/obj/%.o,$(wildcard command-api/*.json query-api/*.json))
+LIB := $(B)/libdaybook.a
+
+BIN := $(addprefix $(B)/bin/daybook-,command-api relay projector query-api)
+
+SUPPORT_SRC := $(call find,tests/support)
+UNIT_PURE_SRC := $(call find,tests/unit/common/base tests/unit/common/domain)
+UNIT_SRC := $(filter-out $(UNIT_PURE_SRC),$(call find,tests/unit))
+CONTRACT_SRC := $(call find,tests/contract)
+INTEGRATION_SRC := $(call find,tests/integration)
+E2E_SRC := $(call find,tests/e2e)
+THREADS_SRC := $(call find,tests/threads)
+TEST_BIN := $(addprefix $(B)/tests/,unit-pure unit contract integration e2e)
+
+all: $(BIN) ## build the four processes
+
+$(B)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	@echo "  CC      $<"
+	@$(CC) $(CFLAGS_ALL) -c $< -o $@
+
+# A document served by a process becomes an object with _binary_<path>_start and _end.
+$(B)/obj/%.json.o: %.json
+	@mkdir -p $(@D)
+	@ld -r -b binary -z noexecstack -o $@ $<
+
+$(LIB): $(call obj,$(LIB_SRC)) $(JSON_OBJ)
+	@echo "  AR      $@"
+	@rm -f $@ && ar rcs $@ $^
+
+define process
+$(B)/bin/daybook-$(1): $(B)/obj/$(2)/main.o $(LIB)
+	@mkdir -p $$(@D)
+	@echo "  LINK    $$@"
+	@$(CC) -o $$@ $$^ $(LDFLAGS_ALL) $(LIBS)
+endef
+$(eval $(call process,command-api,command-api))
+$(eval $(call process,relay,command-api/relay))
+$(eval $(call process,projector,projector))
+$(eval $(call process,query-api,query-api))
+
+# The domain's tests see the base and the domain only, and link jansson and Criterion alone.
+$(B)/tests/unit-pure: $(call obj,$(UNIT_PURE_SRC)) $(call obj,$(PURE_SRC))
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) -o $@ $^ $(LDFLAGS_ALL) -ljansson -lcriterion -lm
+
+define test_binary
+$(B)/tests/$(1): $(call obj,$(2)) $(call obj,$(SUPPORT_SRC)) $(LIB)
+	@mkdir -p $$(@D)
+	@echo "  LINK    $$@"
+	@$(CC) -o $$@ $$^ $(LDFLAGS_ALL) $(TEST_LIBS)
+endef
+$(eval $(call test_binary,unit,$(UNIT_SRC)))
+$(eval $(call test_binary,contract,$(CONTRACT_SRC)))
+$(eval $(call test_binary,integration,$(INTEGRATION_SRC)))
+$(eval $(call test_binary,e2e,$(E2E_SRC)))
+
+tests: $(TEST_BIN) ## build the test programs
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
