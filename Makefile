@@ -17,7 +17,7 @@ CC ?= gcc
 ifeq ($(origin CC),default)
 CC := gcc
 endif
-STD := -std=c17 -D_GNU_SOURCE -I. -I$(B)/gen
+STD := -std=c17 -D_GNU_SOURCE -I. $(shell pkg-config --cflags-only-I libpq hiredis 2>/dev/null | sed "s/-I/-isystem /g")
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes \
     -Wmissing-prototypes -Wcast-qual -Wpointer-arith -Wwrite-strings -Wvla -Wundef -Wformat=2 \
     -Wswitch-enum -Wnull-dereference -fno-common -fstack-protector-strong -Werror

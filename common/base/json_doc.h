@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "common/base/arena.h"
+#include "common/base/buf.h"
 #include "common/base/err.h"
 #include "common/base/str.h"
 

@@ -48,5 +48,7 @@ MUST_CHECK bool str_to_u64(struct str text, uint64_t *out);
 
 /* True when the bytes are well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms, up to U+10FFFF). */
 bool str_is_utf8(struct str text);
+/* Length in bytes (1 to 4) of the well-formed UTF-8 sequence at the start of `text`; 0 when there is none. */
+size_t str_utf8_sequence(struct str text);
 
 #endif

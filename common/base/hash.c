@@ -1,0 +1,49 @@
+#include "common/base/hash.h"
+
+#include <assert.h>
+
+static uint32_t read_le32(const unsigned char *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+uint32_t hash_murmur2(struct str bytes) {
+    static const uint32_t seed = 0x9747b28c;
+    static const uint32_t m = 0x5bd1e995;
+    static const uint32_t r = 24;
+
+    const unsigned char *p = (const unsigned char *)bytes.ptr;
+    size_t left = bytes.len;
+    uint32_t h = seed ^ (uint32_t)bytes.len;
+    for (; left >= 4; p += 4, left -= 4) {
+        uint32_t k = read_le32(p);
+        k *= m;
+        k ^= k >> r;
+        k *= m;
+        h *= m;
+        h ^= k;
+    }
+    if (left > 0) {
+        for (size_t i = 0; i < left; i++) {
+            h ^= (uint32_t)p[i] << (8 * i);
+        }
+        h *= m;
+    }
+    h ^= h >> 13;
+    h *= m;
+    h ^= h >> 15;
+    return h;
+}
+
+int32_t hash_kafka_partition(struct str key, int32_t partitions) {
+    assert(partitions > 0);
+    return (int32_t)(hash_murmur2(key) & 0x7fffffff) % partitions;
+}
+
+uint64_t hash_fnv1a(uint64_t seed, struct str bytes) {
+    uint64_t h = seed;
+    for (size_t i = 0; i < bytes.len; i++) {
+        h ^= (unsigned char)bytes.ptr[i];
+        h *= UINT64_C(0x100000001b3);
+    }
+    return h;
+}

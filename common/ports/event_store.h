@@ -1,0 +1,92 @@
+/*
+ * The event store: where decisions become facts.
+ *
+ * Contract (tests/contract/event_store_contract.c runs against every adapter)
+ *  1. append is all or nothing: all events and outcomes of a batch are durable when it returns
+ *     ERR_OK, none is there for any other code but ERR_OUTCOME_UNKNOWN.
+ *  2. (stream, version) and (stream, idempotency key) are unique: a batch that repeats one is
+ *     ERR_CONFLICT and leaves nothing behind.
+ *  3. Events of one batch enter the log in the order given.
+ *  4. Each call is bounded in time. A store whose connection is lost finds a new one by itself.
+ * A store belongs to one thread.
+ */
+#ifndef DAYBOOK_PORTS_EVENT_STORE_H
+#define DAYBOOK_PORTS_EVENT_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/err.h"
+#include "common/ports/recorded_event.h"
+
+enum { EVENT_STORE_BATCH_MAX = 4096, IDEMPOTENCY_KEY_BYTES_MAX = 255 };
+
+struct stream_key {
+    struct str aggregate_type;
+    struct str stream_id;
+};
+
+/* What was answered to a command that carried an idempotency key. */
+struct command_outcome {
+    struct stream_key stream;
+    struct str key;
+    int64_t request_hash; /* tells a repetition from another request under the same key */
+    int32_t status;       /* HTTP */
+    int64_t version;      /* of the stream after the command */
+    struct str body;
+    int64_t recorded_at_us;
+};
+
+struct append_batch {
+    const struct recorded_event *events; /* position is ignored */
+    size_t event_count;
+    const struct command_outcome *outcomes;
+    size_t outcome_count;
+};
+
+struct stream_from {
+    struct stream_key stream;
+    int64_t after_version; /* load what comes behind it; 0: all */
+};
+
+struct outcome_key {
+    struct stream_key stream;
+    struct str key;
+};
+
+/* Called per event, streams in the order asked for, versions ascending. Slices live for the call.
+ * Any code but ERR_OK ends the load with that code. */
+typedef enum err_code event_store_event_fn(void *arg, size_t stream_index,
+                                           const struct recorded_event *event, struct err *err);
+/* Called per outcome found. Slices live for the call. */
+typedef void event_store_outcome_fn(void *arg, size_t key_index,
+                                    const struct command_outcome *outcome);
+
+struct event_store;
+
+struct event_store_ops {
+    /* One round trip for all streams. */
+    enum err_code (*load)(struct event_store *store, const struct stream_from *streams,
+                          size_t count, event_store_event_fn *fn, void *arg, struct err *err);
+    /* One round trip, one transaction. ERR_CONFLICT, ERR_UNAVAILABLE, ERR_OUTCOME_UNKNOWN;
+     * ERR_INVALID when the store refuses the data of the batch themselves. */
+    enum err_code (*append)(struct event_store *store, const struct append_batch *batch,
+                            struct err *err);
+    /* After ERR_OUTCOME_UNKNOWN: did this very batch take effect? The answer false is final only
+     * together with a further append of the same batch. */
+    enum err_code (*was_appended)(struct event_store *store, const struct append_batch *batch,
+                                  bool *appended, struct err *err);
+    enum err_code (*find_outcomes)(struct event_store *store, const struct outcome_key *keys,
+                                   size_t count, event_store_outcome_fn *fn, void *arg,
+                                   struct err *err);
+    /* Is the store reachable now? Reconnects when it can. */
+    enum err_code (*check)(struct event_store *store, struct err *err);
+    void (*free)(struct event_store *store);
+};
+
+struct event_store {
+    const struct event_store_ops *ops;
+};
+
+#endif
