@@ -1,0 +1,48 @@
+/*
+ * A command on its way: made by the API from a request, decided and answered by the shard that owns
+ * its stream. Lives in the request's arena; whoever holds the job may use that arena.
+ */
+#ifndef DAYBOOK_COMMAND_API_COMMAND_JOB_H
+#define DAYBOOK_COMMAND_API_COMMAND_JOB_H
+
+#include "common/base/arena.h"
+#include "common/domain/aggregate.h"
+
+enum { EXPECT_ANY = -1, EXPECT_EXISTS = -2 }; /* expected_version; 0: must not exist */
+
+struct stream_entry;
+
+struct command_job {
+    /* What is asked. */
+    const struct aggregate *aggregate;
+    struct command command;
+    int64_t expected_version; /* EXPECT_ANY, EXPECT_EXISTS, or the version it must have */
+    struct str idempotency_key; /* len 0: none */
+    int64_t request_hash;
+    struct str correlation_id;
+    struct str causation_id;
+    struct str actor;
+    struct str traceparent;
+    int64_t accepted_at_us; /* monotonic; when it came in */
+    struct arena *arena;
+
+    /* What is answered. */
+    int status;          /* HTTP */
+    const char *outcome; /* for metrics: "accepted", "rejected", "replayed", "conflict", … */
+    bool is_problem;
+    bool replayed;
+    struct str body;
+    int64_t version; /* of the stream; 0 when it doesn't exist or isn't known */
+
+    /* The shard's. */
+    struct stream_entry *entry;
+    struct command_job *next_in_stream;
+    struct command_job *repeats; /* the job of this batch with the same key */
+    bool done;
+
+    /* Hands the job back, from the shard's thread. */
+    void (*finish)(struct command_job *job);
+    void *context;
+};
+
+#endif

@@ -1,0 +1,143 @@
+/*
+ * daybook-command-api: start order
+ *   configuration, signals, log → event stores (not connected yet) → shards → HTTP server → wait
+ * and stop order: the server drains, the shards finish, the stores close.
+ */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "command-api/api.h"
+#include "command-api/config.h"
+#include "common/adapters/event_store_pg.h"
+#include "common/base/mem.h"
+#include "common/runtime/stop.h"
+
+struct process {
+    struct command_api_config config;
+    struct log *log;
+    struct metrics *metrics;
+    struct health *health;
+    struct stop *stop;
+    struct api *api;
+    struct event_store **stores;
+    struct shard **shards;
+    size_t shard_count; /* started */
+    struct http_server *server;
+};
+
+static struct event_store *make_store(struct process *p, size_t index) {
+    char name[48];
+
+    (void)snprintf(name, sizeof(name), "postgresql (shard %zu)", index);
+    const struct event_store_pg_options options = {
+        .url = p->config.write_database_url,
+        .connect_timeout_ms = p->config.connect_timeout_ms,
+        .statement_timeout_ms = p->config.statement_timeout_ms,
+        .log = p->log,
+        .health = health_component(p->health, name),
+    };
+    return event_store_pg_new(&options);
+}
+
+static enum err_code start_shards(struct process *p, struct err *err) {
+    const size_t count = (size_t)p->config.shards;
+
+    p->stores = mem_array(count, sizeof(p->stores[0]));
+    p->shards = mem_array(count, sizeof(p->shards[0]));
+    for (size_t i = 0; i < count; i++) {
+        p->stores[i] = make_store(p, i);
+        const struct shard_options options = {
+            .store = p->stores[i],
+            .queue_max = (size_t)p->config.shard_queue_max,
+            .batch_max = (size_t)p->config.shard_batch_max,
+            .streams_max = (size_t)p->config.shard_streams_max,
+            .outcome_wait_ms = p->config.outcome_wait_ms,
+            .log = p->log,
+            .metrics = p->metrics,
+        };
+        const enum err_code code = shard_start(&options, &p->shards[i], err);
+        if (code != ERR_OK) {
+            p->stores[i]->ops->free(p->stores[i]);
+            return code;
+        }
+        p->shard_count++;
+    }
+    api_set_shards(p->api, p->shards);
+    return ERR_OK;
+}
+
+static enum err_code start_server(struct process *p, struct err *err) {
+    struct http_server_options options = http_server_defaults();
+
+    options.address = p->config.http_address;
+    options.port = (uint16_t)p->config.http_port;
+    options.threads = (uint32_t)p->config.http_threads;
+    options.connections_max = (uint32_t)p->config.http_connections_max;
+    options.body_bytes_max = (size_t)p->config.http_body_bytes_max;
+    options.idle_timeout_s = (uint32_t)p->config.http_idle_timeout_s;
+    options.routes = api_routes(p->api, &options.route_count);
+    options.log = p->log;
+    options.metrics = p->metrics;
+    options.health = p->health;
+    const enum err_code code = http_server_new(&options, &p->server, err);
+    return code == ERR_OK ? http_server_start(p->server, err) : code;
+}
+
+static enum err_code start(struct process *p, struct err *err) {
+    enum err_code code = stop_new(&p->stop, err);
+
+    if (code != ERR_OK) {
+        return code;
+    }
+    p->metrics = metrics_new();
+    p->health = health_new("command-api");
+    p->api = api_new(&(struct api_options){p->metrics, p->log, (size_t)p->config.shards});
+    code = start_shards(p, err);
+    return code == ERR_OK ? start_server(p, err) : code;
+}
+
+static void shut_down(struct process *p) {
+    if (p->server != NULL) {
+        const size_t cut_off = http_server_stop(p->server, p->config.drain_ms);
+        if (cut_off > 0) {
+            log_warn(p->log, log_event("stop.cut_off"), log_i64("requests", (int64_t)cut_off));
+        }
+    }
+    for (size_t i = 0; i < p->shard_count; i++) {
+        shard_stop(p->shards[i]);
+        shard_free(p->shards[i]);
+        p->stores[i]->ops->free(p->stores[i]);
+    }
+    http_server_free(p->server);
+    mem_free(p->shards);
+    mem_free(p->stores);
+    api_free(p->api);
+    health_free(p->health);
+    metrics_free(p->metrics);
+    stop_free(p->stop);
+}
+
+int main(int argc, char **argv) {
+    struct process p = {0};
+    struct err err = {0};
+    int exit_code = 0;
+
+    if (config_main(&command_api_config_spec, argc, argv, &p.config, &exit_code) == CONFIG_EXIT) {
+        return exit_code;
+    }
+    p.log = log_new("command-api", p.config.log_level, STDERR_FILENO);
+    if (start(&p, &err) == ERR_OK) {
+        log_info(p.log, log_event("started"));
+        while (!stop_wait_ms(p.stop, INT64_C(3600000))) {
+        }
+        log_info(p.log, log_event("stopping"));
+    } else {
+        log_error(p.log, log_event("start.failed"), log_err(&err));
+        exit_code = 1;
+    }
+    shut_down(&p);
+    log_info(p.log, log_event("stopped"));
+    log_free(p.log);
+    config_release(&command_api_config_spec, &p.config);
+    return exit_code;
+}

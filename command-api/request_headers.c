@@ -1,0 +1,145 @@
+#include "command-api/request_headers.h"
+
+#include "common/http/problem.h"
+#include "common/ports/event_store.h"
+
+enum { METADATA_BYTES_MAX = 128 };
+
+bool content_type_is_json(struct str value) {
+    const char *semicolon = memchr(value.ptr != NULL ? value.ptr : "", ';', value.len);
+    const size_t len = semicolon != NULL ? (size_t)(semicolon - value.ptr) : value.len;
+
+    if (!str_eq_nocase(str_trim(str_of(value.ptr, len)), STR("application/json"))) {
+        return false;
+    }
+    if (semicolon == NULL) {
+        return true;
+    }
+    const struct str parameter = str_trim(str_of(semicolon + 1, value.len - len - 1));
+    return parameter.len == 0 || str_eq_nocase(parameter, STR("charset=utf-8")) ||
+           str_eq_nocase(parameter, STR("charset=\"utf-8\""));
+}
+
+bool idempotency_key_parse(struct str value, struct str *key) {
+    struct str text = str_trim(value);
+
+    if (text.len >= 2 && text.ptr[0] == '"' && text.ptr[text.len - 1] == '"') {
+        text = str_of(text.ptr + 1, text.len - 2);
+    }
+    if (text.len == 0 || text.len > IDEMPOTENCY_KEY_BYTES_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.ptr[i] < 0x21 || text.ptr[i] > 0x7e || text.ptr[i] == '"') {
+            return false;
+        }
+    }
+    *key = text;
+    return true;
+}
+
+bool if_match_parse(struct str value, int64_t *expected_version) {
+    struct str text = str_trim(value);
+
+    if (str_eq(text, STR("*"))) {
+        *expected_version = EXPECT_EXISTS;
+        return true;
+    }
+    if (text.len >= 2 && text.ptr[0] == '"' && text.ptr[text.len - 1] == '"') {
+        text = str_of(text.ptr + 1, text.len - 2);
+    }
+    return str_to_i64(text, expected_version) && *expected_version > 0;
+}
+
+static bool is_lower_hex(struct str text) {
+    for (size_t i = 0; i < text.len; i++) {
+        const char c = text.ptr[i];
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_all_zero(struct str text) {
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.ptr[i] != '0') {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool traceparent_is_valid(struct str value) {
+    if (value.len != 55 || !str_starts_with(value, STR("00-")) || value.ptr[35] != '-' ||
+        value.ptr[52] != '-') {
+        return false;
+    }
+    const struct str trace_id = str_of(value.ptr + 3, 32);
+    const struct str parent_id = str_of(value.ptr + 36, 16);
+    return is_lower_hex(trace_id) && is_lower_hex(parent_id) &&
+           is_lower_hex(str_of(value.ptr + 53, 2)) && !is_all_zero(trace_id) &&
+           !is_all_zero(parent_id);
+}
+
+/* Optional metadata: kept when it is short, visible text, refused otherwise. */
+static bool read_metadata(struct http_request *request, const char *name, struct str *out) {
+    const struct str value = http_request_header(request, name);
+
+    if (value.len > METADATA_BYTES_MAX || !str_is_utf8(value)) {
+        (void)problem_respond(request, 400, "header_invalid", "Header not acceptable",
+                              "%s must be UTF-8 text of at most %d bytes", name,
+                              METADATA_BYTES_MAX);
+        return false;
+    }
+    *out = value;
+    return true;
+}
+
+static bool read_preconditions(struct http_request *request, struct command_job *job) {
+    const struct str match = http_request_header(request, "If-Match");
+    const struct str none_match = http_request_header(request, "If-None-Match");
+
+    job->expected_version = EXPECT_ANY;
+    if (match.len > 0 && !if_match_parse(match, &job->expected_version)) {
+        (void)problem_respond(request, 400, "if_match_invalid", "If-Match not acceptable",
+                              "If-Match must be one stream version such as \"5\", or *");
+        return false;
+    }
+    if (none_match.len > 0) {
+        if (!str_eq(str_trim(none_match), STR("*")) || match.len > 0) {
+            (void)problem_respond(request, 400, "if_none_match_invalid",
+                                  "If-None-Match not acceptable",
+                                  "on commands If-None-Match may only be *, without If-Match");
+            return false;
+        }
+        job->expected_version = 0;
+    }
+    return true;
+}
+
+bool request_headers_read(struct http_request *request, struct command_job *job) {
+    const size_t keys = http_request_header_count(request, "Idempotency-Key");
+
+    job->idempotency_key = (struct str){0};
+    if (keys > 1 || (keys == 1 &&
+                     !idempotency_key_parse(http_request_header(request, "Idempotency-Key"),
+                                            &job->idempotency_key))) {
+        (void)problem_respond(request, 400, "idempotency_key_invalid",
+                              "Idempotency-Key not acceptable",
+                              "Idempotency-Key must be given once, with 1 to %d visible ASCII "
+                              "characters",
+                              IDEMPOTENCY_KEY_BYTES_MAX);
+        return false;
+    }
+    if (!read_preconditions(request, job) ||
+        !read_metadata(request, "X-Causation-ID", &job->causation_id) ||
+        !read_metadata(request, "X-Actor", &job->actor)) {
+        return false;
+    }
+    /* A malformed traceparent starts a new trace: W3C Trace Context section 3.2. */
+    const struct str traceparent = http_request_header(request, "traceparent");
+    job->traceparent = traceparent_is_valid(traceparent) ? traceparent : (struct str){0};
+    job->correlation_id = request->correlation_id;
+    return true;
+}

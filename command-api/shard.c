@@ -1,0 +1,535 @@
+#include "command-api/shard.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "command-api/answer.h"
+#include "command-api/stream_cache.h"
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+#include "common/base/uuid.h"
+#include "common/runtime/backoff.h"
+#include "common/runtime/queue.h"
+
+enum { IDLE_CHECK_MS = 1000, EVENTS_MAX = SHARD_BATCH_MAX * DECISION_EVENTS_MAX };
+_Static_assert((int)EVENTS_MAX <= (int)EVENT_STORE_BATCH_MAX, "a batch fits the store");
+
+struct shard {
+    struct shard_options options;
+    struct queue *queue;
+    pthread_t thread;
+    struct stream_cache *cache;
+    struct uuid_source uuids;
+
+    /* The batch in hand. */
+    struct command_job *jobs[SHARD_BATCH_MAX];
+    size_t job_count;
+    struct recorded_event events[EVENTS_MAX];
+    size_t event_count;
+    struct command_outcome outcomes[SHARD_BATCH_MAX];
+    size_t outcome_count;
+    struct decision decision;
+
+    struct metric_histogram *batch_size;
+    struct metric_histogram *append_seconds;
+    struct metric_counter *events_appended;
+    struct metric_counter *conflicts;
+    struct metric_counter *cache_hits;
+    struct metric_counter *cache_misses;
+    struct metric_gauge *queue_length;
+};
+
+/* --- loading --- */
+
+struct loading {
+    struct shard *shard;
+    struct stream_entry *entries[SHARD_BATCH_MAX];
+    struct stream_from streams[SHARD_BATCH_MAX];
+    size_t count;
+    struct arena arena;
+};
+
+static struct stream_key key_of(const struct stream_entry *entry) {
+    return (struct stream_key){str_from(entry->aggregate->name), str_from(entry->stream_id)};
+}
+
+static enum err_code fold_loaded(void *arg, size_t index, const struct recorded_event *recorded,
+                                 struct err *err) {
+    struct loading *loading = arg;
+    struct stream_entry *entry = loading->entries[index];
+    struct stream_state *state = &entry->committed;
+    struct event event;
+
+    if (recorded->version != state->version + 1) {
+        return err_set(err, ERR_CORRUPT, "stream %s: version %" PRId64 " follows %" PRId64,
+                       entry->stream_id, recorded->version, state->version);
+    }
+    arena_clear(&loading->arena);
+    enum err_code code = event_decode(entry->aggregate, recorded->event_type,
+                                      recorded->schema_version, recorded->payload,
+                                      &loading->arena, &event, err);
+    if (code == ERR_OK) {
+        event.recorded_at_us = recorded->recorded_at_us;
+        code = entry->aggregate->evolve(state->data.bytes, &event, err);
+    }
+    if (code != ERR_OK) {
+        return err_prefix(err, "stream %s version %" PRId64, entry->stream_id, recorded->version);
+    }
+    state->version = recorded->version;
+    state->recorded_at_us = recorded->recorded_at_us;
+    return ERR_OK;
+}
+
+/* Brings every stream of the batch up to the log: all of them, or only those not known yet. */
+static enum err_code load_streams(struct shard *shard, bool all, struct err *err) {
+    struct loading loading = {.shard = shard};
+    enum err_code code = ERR_OK;
+
+    for (size_t i = 0; i < shard->job_count; i++) {
+        struct stream_entry *entry = shard->jobs[i]->entry;
+        /* A stream is listed once: at its newest job. */
+        if ((all || !entry->loaded) && entry->first_in_batch == shard->jobs[i]) {
+            loading.entries[loading.count] = entry;
+            loading.streams[loading.count++] =
+                (struct stream_from){key_of(entry), entry->committed.version};
+        }
+    }
+    if (loading.count == 0) {
+        return ERR_OK;
+    }
+    arena_init(&loading.arena, 4096, 1024 * 1024);
+    code = shard->options.store->ops->load(shard->options.store, loading.streams, loading.count,
+                                           fold_loaded, &loading, err);
+    arena_release(&loading.arena);
+    for (size_t i = 0; i < loading.count; i++) {
+        if (code == ERR_OK) {
+            loading.entries[i]->loaded = true;
+        } else {
+            stream_entry_forget(loading.entries[i]);
+        }
+    }
+    return code;
+}
+
+/* --- deciding --- */
+
+static bool precondition_holds(const struct command_job *job, int64_t version) {
+    if (job->expected_version == EXPECT_ANY) {
+        return true;
+    }
+    if (job->expected_version == EXPECT_EXISTS) {
+        return version > 0;
+    }
+    return version == job->expected_version;
+}
+
+static void record_outcome(struct shard *shard, const struct command_job *job) {
+    if (job->idempotency_key.len == 0) {
+        return;
+    }
+    shard->outcomes[shard->outcome_count++] = (struct command_outcome){
+        .stream = key_of(job->entry),
+        .key = job->idempotency_key,
+        .request_hash = job->request_hash,
+        .status = job->status,
+        .version = job->version,
+        .body = job->body,
+        .recorded_at_us = job->command.time_us,
+    };
+}
+
+/* The event as the log will hold it. False when the request's memory is used up. */
+static bool record_event(struct shard *shard, struct command_job *job, const struct event *event,
+                         int64_t version) {
+    struct buf payload;
+
+    buf_init(&payload, 4 * EVENT_DATA_BYTES_MAX);
+    event_encode(event, &payload);
+    const struct str text = arena_str(job->arena, buf_str(&payload));
+    const bool failed = buf_failed(&payload) || text.ptr == NULL;
+    buf_release(&payload);
+    if (failed) {
+        return false;
+    }
+    shard->events[shard->event_count++] = (struct recorded_event){
+        .event_id = uuid_next(&shard->uuids, event->recorded_at_us),
+        .aggregate_type = str_from(job->aggregate->name),
+        .stream_id = str_from(job->entry->stream_id),
+        .version = version,
+        .event_type = str_from(event->type->name),
+        .schema_version = event->type->schema_version,
+        .payload = text,
+        .correlation_id = job->correlation_id,
+        .causation_id = job->causation_id,
+        .actor = job->actor,
+        .traceparent = job->traceparent,
+        .command = str_from(job->command.type->name),
+        .recorded_at_us = event->recorded_at_us,
+    };
+    return true;
+}
+
+static void accept_job(struct shard *shard, struct command_job *job) {
+    struct stream_state *state = &job->entry->working;
+    const size_t events_before = shard->event_count;
+    struct err err = {0};
+
+    const struct stream_state before = *state;
+    for (size_t i = 0; i < shard->decision.event_count; i++) {
+        const struct event *event = &shard->decision.events[i];
+        enum err_code code = job->aggregate->evolve(state->data.bytes, event, &err);
+        if (code != ERR_OK || !record_event(shard, job, event, state->version + 1)) {
+            log_error(shard->options.log, log_event("command.defect"),
+                      log_cstr("stream", job->entry->stream_id), log_err(&err),
+                      log_str("correlation_id", job->correlation_id));
+            *state = before;
+            shard->event_count = events_before;
+            answer_internal(job);
+            return;
+        }
+        state->version++;
+        state->recorded_at_us = event->recorded_at_us;
+    }
+    answer_accepted(job, state);
+    record_outcome(shard, job);
+}
+
+/* Another job of this batch with the same stream and key: the later one gets the first one's answer. */
+static struct command_job *find_repeated(const struct command_job *job) {
+    struct command_job *first = NULL;
+
+    for (struct command_job *other = job->next_in_stream; other != NULL;
+         other = other->next_in_stream) {
+        if (other->idempotency_key.len > 0 &&
+            str_eq(other->idempotency_key, job->idempotency_key)) {
+            first = other; /* the list is newest first: the last match is the earliest */
+        }
+    }
+    return first;
+}
+
+static void decide_job(struct shard *shard, struct command_job *job) {
+    struct stream_state *state = &job->entry->working;
+    const int64_t now_us = clock_wall_us();
+
+    if (job->idempotency_key.len > 0) {
+        job->repeats = find_repeated(job);
+        if (job->repeats != NULL) {
+            return;
+        }
+    }
+    /* One clock, monotone per stream: it may stand still, it never steps back. */
+    job->command.time_us = now_us > state->recorded_at_us ? now_us : state->recorded_at_us;
+    if (!precondition_holds(job, state->version)) {
+        answer_precondition_failed(job, state->version);
+        record_outcome(shard, job);
+        return;
+    }
+    shard->decision.rejection.kind = REJECTION_NONE;
+    shard->decision.event_count = 0;
+    job->command.type->decide(state->data.bytes, &job->command, &shard->decision);
+    if (shard->decision.rejection.kind != REJECTION_NONE) {
+        answer_rejected(job, &shard->decision.rejection, state->version);
+        record_outcome(shard, job);
+        return;
+    }
+    accept_job(shard, job);
+}
+
+static void decide_all(struct shard *shard) {
+    shard->event_count = 0;
+    shard->outcome_count = 0;
+    for (size_t i = 0; i < shard->job_count; i++) {
+        shard->jobs[i]->entry->working = shard->jobs[i]->entry->committed;
+    }
+    for (size_t i = 0; i < shard->job_count; i++) {
+        if (!shard->jobs[i]->done) {
+            decide_job(shard, shard->jobs[i]);
+        }
+    }
+}
+
+/* --- appending --- */
+
+static enum err_code append_once(struct shard *shard, struct err *err) {
+    const struct append_batch batch = {shard->events, shard->event_count, shard->outcomes,
+                                       shard->outcome_count};
+
+    if (batch.event_count == 0 && batch.outcome_count == 0) {
+        return ERR_OK;
+    }
+    const int64_t started_us = clock_monotonic_us();
+    const enum err_code code =
+        shard->options.store->ops->append(shard->options.store, &batch, err);
+    metric_observe(shard->append_seconds, clock_monotonic_us() - started_us);
+    return code;
+}
+
+/*
+ * The connection died at commit. The batch either took effect whole or not at all, and appending
+ * the same batch again can't take effect twice: its event ids and versions are unique. So: look, and
+ * if it isn't there append again, until one of the two gives an answer or the time is up.
+ */
+static enum err_code find_out(struct shard *shard, struct err *err) {
+    const struct append_batch batch = {shard->events, shard->event_count, shard->outcomes,
+                                       shard->outcome_count};
+    const int64_t deadline_us = clock_monotonic_us() + shard->options.outcome_wait_ms * 1000;
+    struct event_store *store = shard->options.store;
+    struct backoff backoff;
+
+    backoff_init(&backoff, 20, 500);
+    for (;;) {
+        bool appended = false;
+        enum err_code code = store->ops->was_appended(store, &batch, &appended, err);
+        if (code == ERR_OK && appended) {
+            return ERR_OK;
+        }
+        if (code == ERR_OK) {
+            code = append_once(shard, err);
+            if (code == ERR_OK) {
+                return ERR_OK;
+            }
+            if (code == ERR_CONFLICT &&
+                store->ops->was_appended(store, &batch, &appended, err) == ERR_OK) {
+                return appended ? ERR_OK : ERR_CONFLICT;
+            }
+        }
+        if (clock_monotonic_us() >= deadline_us) {
+            return ERR_OUTCOME_UNKNOWN;
+        }
+        const int64_t wait_ms = backoff_next_ms(&backoff);
+        const struct timespec pause = {wait_ms / 1000, (wait_ms % 1000) * 1000000};
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+static void found_outcome(void *arg, size_t key_index, const struct command_outcome *outcome) {
+    struct command_job **keyed = arg;
+
+    answer_replayed(keyed[key_index], outcome);
+    keyed[key_index]->done = true;
+}
+
+/* After a conflict: which commands were done before, and what the streams are now. */
+static enum err_code refresh(struct shard *shard, struct err *err) {
+    struct outcome_key keys[SHARD_BATCH_MAX];
+    struct command_job *keyed[SHARD_BATCH_MAX];
+    size_t count = 0;
+    enum err_code code = ERR_OK;
+
+    for (size_t i = 0; i < shard->job_count; i++) {
+        struct command_job *job = shard->jobs[i];
+        if (!job->done && job->idempotency_key.len > 0 && job->repeats == NULL) {
+            keyed[count] = job;
+            keys[count++] = (struct outcome_key){key_of(job->entry), job->idempotency_key};
+        }
+    }
+    if (count > 0) {
+        code = shard->options.store->ops->find_outcomes(shard->options.store, keys, count,
+                                                        found_outcome, keyed, err);
+    }
+    return code == ERR_OK ? load_streams(shard, true, err) : code;
+}
+
+static void commit_states(struct shard *shard) {
+    for (size_t i = 0; i < shard->job_count; i++) {
+        shard->jobs[i]->entry->committed = shard->jobs[i]->entry->working;
+    }
+    metric_add(shard->events_appended, shard->event_count);
+}
+
+static void forget_states(struct shard *shard) {
+    for (size_t i = 0; i < shard->job_count; i++) {
+        stream_entry_forget(shard->jobs[i]->entry);
+    }
+}
+
+/* What all jobs without an answer get when the batch could not be appended. */
+static void fail_open_jobs(struct shard *shard, enum err_code code, const struct err *err) {
+    log_warn(shard->options.log, log_event("batch.failed"), log_cstr("class", err_name(code)),
+             log_i64("commands", (int64_t)shard->job_count), log_err(err));
+    for (size_t i = 0; i < shard->job_count; i++) {
+        struct command_job *job = shard->jobs[i];
+        if (!job->done && job->repeats == NULL) {
+            answer_failed(job, code, job->entry->committed.version);
+        }
+    }
+}
+
+/* Decides and appends until it holds, is known to be impossible, or the tries are used up. */
+static enum err_code settle(struct shard *shard, struct err *err) {
+    enum err_code code = load_streams(shard, false, err);
+
+    for (int tries = 0; code == ERR_OK; tries++) {
+        decide_all(shard);
+        code = append_once(shard, err);
+        if (code == ERR_OUTCOME_UNKNOWN) {
+            code = find_out(shard, err);
+        }
+        if (code == ERR_OK) {
+            commit_states(shard);
+            return ERR_OK;
+        }
+        if (code != ERR_CONFLICT) {
+            break;
+        }
+        metric_add(shard->conflicts, 1);
+        const enum err_code refreshed = refresh(shard, err);
+        if (refreshed != ERR_OK || tries + 1 < SHARD_CONFLICT_TRIES_MAX) {
+            code = refreshed;
+        }
+    }
+    if (code == ERR_OUTCOME_UNKNOWN || code == ERR_CORRUPT) {
+        forget_states(shard);
+    }
+    return code;
+}
+
+static void answer_repeats(struct shard *shard) {
+    for (size_t i = 0; i < shard->job_count; i++) {
+        struct command_job *job = shard->jobs[i];
+        if (job->repeats != NULL && !job->done) {
+            answer_like(job, job->repeats);
+        }
+    }
+}
+
+static void begin_batch(struct shard *shard, struct command_job **jobs, size_t count) {
+    shard->job_count = count;
+    memcpy(shard->jobs, jobs, count * sizeof(jobs[0]));
+    for (size_t i = 0; i < count; i++) {
+        struct command_job *job = shard->jobs[i];
+        bool hit = false;
+        job->entry =
+            stream_cache_get(shard->cache, job->aggregate, job->command.stream_id, &hit);
+        metric_add(hit ? shard->cache_hits : shard->cache_misses, 1);
+        job->entry->in_batch = true;
+        job->next_in_stream = job->entry->first_in_batch;
+        job->entry->first_in_batch = job;
+        job->repeats = NULL;
+        job->done = false;
+    }
+}
+
+static void end_batch(struct shard *shard) {
+    for (size_t i = 0; i < shard->job_count; i++) {
+        shard->jobs[i]->entry->in_batch = false;
+        shard->jobs[i]->entry->first_in_batch = NULL;
+    }
+    for (size_t i = 0; i < shard->job_count; i++) {
+        shard->jobs[i]->finish(shard->jobs[i]);
+    }
+}
+
+static void run_batch(struct shard *shard, struct command_job **jobs, size_t count) {
+    struct err err = {0};
+
+    begin_batch(shard, jobs, count);
+    const enum err_code code = settle(shard, &err);
+    const bool poisoned = code != ERR_OK && !err_retriable(code) && code != ERR_CONFLICT &&
+                          code != ERR_OUTCOME_UNKNOWN;
+    if (poisoned && count > 1) {
+        /* Something in these data is refused: each job alone, so that only the culprit fails. */
+        for (size_t i = 0; i < count; i++) {
+            shard->jobs[i]->entry->in_batch = false;
+            shard->jobs[i]->entry->first_in_batch = NULL;
+        }
+        for (size_t i = 0; i < count; i++) {
+            run_batch(shard, &jobs[i], 1);
+        }
+        return;
+    }
+    if (code != ERR_OK) {
+        fail_open_jobs(shard, code, &err);
+    }
+    answer_repeats(shard);
+    end_batch(shard);
+}
+
+static void *shard_main(void *arg) {
+    struct shard *shard = arg;
+    void *items[SHARD_BATCH_MAX];
+    struct command_job *jobs[SHARD_BATCH_MAX];
+    struct err err = {0};
+
+    (void)shard->options.store->ops->check(shard->options.store, &err);
+    for (;;) {
+        const size_t count =
+            queue_pop_many(shard->queue, items, shard->options.batch_max, IDLE_CHECK_MS);
+        metric_set(shard->queue_length, (int64_t)queue_length(shard->queue));
+        if (count > 0) {
+            for (size_t i = 0; i < count; i++) {
+                jobs[i] = items[i];
+            }
+            metric_observe(shard->batch_size, (int64_t)count);
+            run_batch(shard, jobs, count);
+        } else if (queue_closed(shard->queue)) {
+            return NULL;
+        } else {
+            /* Idle: keep /ready truthful and the connection at hand. */
+            (void)shard->options.store->ops->check(shard->options.store, &err);
+        }
+    }
+}
+
+static void register_metrics(struct shard *shard) {
+    struct metrics *metrics = shard->options.metrics;
+
+    shard->batch_size = metrics_sizes(metrics, "daybook_append_batch_size", "",
+                                      "Commands taken into one transaction.");
+    shard->append_seconds = metrics_latency(metrics, "daybook_append_seconds", "",
+                                            "One append: round trip and commit.");
+    shard->events_appended = metrics_counter(metrics, "daybook_events_appended_total", "",
+                                             "Events committed to the log.");
+    shard->conflicts = metrics_counter(metrics, "daybook_append_conflicts_total", "",
+                                       "Appends refused because another replica was first.");
+    shard->cache_hits = metrics_counter(metrics, "daybook_stream_cache_total", "result=\"hit\"",
+                                        "Commands whose stream's state was in memory, or not.");
+    shard->cache_misses = metrics_counter(metrics, "daybook_stream_cache_total", "result=\"miss\"",
+                                          "Commands whose stream's state was in memory, or not.");
+    shard->queue_length = metrics_gauge(metrics, "daybook_shard_queue_length", "",
+                                        "Commands waiting, in the shard that looked last.");
+}
+
+enum err_code shard_start(const struct shard_options *options, struct shard **out,
+                          struct err *err) {
+    struct shard *shard = mem_zalloc(sizeof(*shard));
+
+    assert(options->batch_max > 0 && options->batch_max <= SHARD_BATCH_MAX);
+    assert(options->streams_max > options->batch_max);
+    shard->options = *options;
+    shard->queue = queue_new(options->queue_max);
+    shard->cache = stream_cache_new(options->streams_max);
+    uuid_source_init(&shard->uuids);
+    register_metrics(shard);
+    const int failed = pthread_create(&shard->thread, NULL, shard_main, shard);
+    if (failed != 0) {
+        stream_cache_free(shard->cache);
+        queue_free(shard->queue);
+        mem_free(shard);
+        return err_set(err, ERR_INTERNAL, "pthread_create: %s", strerror(failed));
+    }
+    *out = shard;
+    return ERR_OK;
+}
+
+bool shard_submit(struct shard *shard, struct command_job *job) {
+    return queue_try_push(shard->queue, job);
+}
+
+void shard_stop(struct shard *shard) {
+    queue_close(shard->queue);
+    (void)pthread_join(shard->thread, NULL);
+}
+
+void shard_free(struct shard *shard) {
+    if (shard == NULL) {
+        return;
+    }
+    stream_cache_free(shard->cache);
+    queue_free(shard->queue);
+    mem_free(shard);
+}

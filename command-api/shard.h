@@ -1,0 +1,46 @@
+/*
+ * A shard: one thread that owns a share of the streams. It takes all commands that wait, loads the
+ * streams it lacks in one round trip, decides in order of arrival against the states in memory,
+ * appends all events and outcomes in one transaction, and answers. While a commit is on its way the
+ * next commands collect, so batches grow under load by themselves and a lone command waits for
+ * nothing.
+ *
+ * Invariants
+ *  1. A job is answered 2xx only after append returned ERR_OK for its events, or the log was seen
+ *     to hold them.
+ *  2. `committed` of a cached stream is a fold of the log up to its version; it changes only when a
+ *     batch has committed or by loading.
+ *  3. Every job taken is finished exactly once.
+ *  4. A job that makes the whole batch fail by its data is found by trying each job alone.
+ */
+#ifndef DAYBOOK_COMMAND_API_SHARD_H
+#define DAYBOOK_COMMAND_API_SHARD_H
+
+#include "command-api/command_job.h"
+#include "common/base/log.h"
+#include "common/ports/event_store.h"
+#include "common/runtime/metrics.h"
+
+enum { SHARD_BATCH_MAX = 1024, SHARD_CONFLICT_TRIES_MAX = 5 };
+
+struct shard_options {
+    struct event_store *store; /* borrowed; used by the shard's thread alone */
+    size_t queue_max;
+    size_t batch_max; /* at most SHARD_BATCH_MAX */
+    size_t streams_max;
+    int64_t outcome_wait_ms;
+    struct log *log;
+    struct metrics *metrics;
+};
+
+struct shard;
+
+MUST_CHECK enum err_code shard_start(const struct shard_options *options, struct shard **out,
+                                     struct err *err);
+/* False: the queue is full or the shard is stopping; the job stays the caller's. */
+MUST_CHECK bool shard_submit(struct shard *shard, struct command_job *job);
+/* Finishes what was submitted, then ends the thread. */
+void shard_stop(struct shard *shard);
+void shard_free(struct shard *shard);
+
+#endif

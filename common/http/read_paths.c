@@ -1,0 +1,12 @@
+#include "common/http/read_paths.h"
+
+#include "common/base/attr.h"
+
+const char *const http_read_paths[] = {
+    "/accounts",
+    "/accounts/{id}",
+    "/accounts/{id}/balance",
+    "/accounts/{id}/transactions",
+};
+
+const size_t http_read_path_count = ARRAY_LEN(http_read_paths);
