@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Applies infra/postgres/{write,read}/NNN_*.sql in order, each in one transaction.
+#
+#   scripts/migrate.sh write|read URL
+#
+# A migration that was applied never changes: its hash is kept and compared. An advisory lock keeps
+# two runs apart. Prints what it applies; quick when there is nothing to do.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+
+fail() { printf 'daybook: %s\n' "$*" >&2; exit 1; }
+
+side=${1:-}
+url=${2:-}
+case $side in write | read) ;; *) fail 'usage: scripts/migrate.sh write|read URL' ;; esac
+[ -n "$url" ] || fail 'usage: scripts/migrate.sh write|read URL'
+
+sql() { psql -X -q -A -t -v ON_ERROR_STOP=1 "$url" "$@"; }
+
+sql -c 'SET client_min_messages = warning;
+    CREATE SCHEMA IF NOT EXISTS migrations;
+    CREATE TABLE IF NOT EXISTS migrations.applied (number integer PRIMARY KEY, name text NOT NULL,
+    sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())' ||
+    fail "migrations ($side): the database can't be reached or refuses"
+done=$(sql -F ' ' -c 'SELECT number, sha256 FROM migrations.applied')
+
+for file in "$root/infra/postgres/$side"/[0-9][0-9][0-9]_*.sql; do
+    name=$(basename "$file" .sql)
+    number=$((10#${name%%_*}))
+    hash=$(sha256sum "$file" | cut -d' ' -f1)
+    known=$(sed -n "s/^$number //p" <<<"$done")
+    if [ -n "$known" ]; then
+        [ "$known" = "$hash" ] || fail "migrations ($side): $name was changed after it had been applied"
+        continue
+    fi
+    if sql -1 -c "SELECT pg_advisory_xact_lock(726431)" \
+        -c "INSERT INTO migrations.applied (number, name, sha256) VALUES ($number, '$name', '$hash')" \
+        -f "$file" >/dev/null; then
+        echo "applied $side/$name"
+    elif [ "$(sql -c "SELECT sha256 FROM migrations.applied WHERE number = $number")" != "$hash" ]; then
+        # Not because another run was faster.
+        fail "migrations ($side): $name failed"
+    fi
+done

@@ -1,0 +1,542 @@
+#!/usr/bin/env bash
+# The local stack: PostgreSQL, Redis, Kafka, the four services and the gateway, all on loopback.
+#
+#   scripts/stack.sh up [--servers-only] | down | status | logs [NAME] [-f] | reset | demo | env
+#   scripts/stack.sh start|stop|restart|kill NAME      (kill: SIGKILL)
+#
+# 1. An instance is named by DAYBOOK_STACK (default "local"); all its state is under
+#    build/<instance>/ (DAYBOOK_STATE_DIR). Ports: infra/local.env, each + DAYBOOK_PORT_OFFSET.
+# 2. A process belongs to the instance when its pid file names its pid *and* start time; nothing else
+#    is ever signalled.
+# 3. `up` can be run again at any time. When it fails it says so in one line, stops what this run had
+#    started, and exits 1. Data survives `down`; only `reset` deletes.
+# 4. Passwords are made at the first `up`, kept in secrets.env (0600) and never printed, but for `env`.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+
+# Values given by the environment win over the file.
+while IFS='=' read -r key value; do
+    case $key in '' | \#*) continue ;; esac
+    [ -n "${!key:-}" ] || printf -v "$key" '%s' "$value"
+    export "${key?}"
+done <infra/local.env
+
+stack=${DAYBOOK_STACK:-local}
+state=${DAYBOOK_STATE_DIR:-$root/build/$stack}
+bin=${DAYBOOK_BIN_DIR:-$root/build/release/bin}
+offset=${DAYBOOK_PORT_OFFSET:-0}
+logs=$state/logs
+run=$state/run
+port() { local name=DAYBOOK_$1_PORT; echo $((${!name} + offset)); }
+gateway_port=$(port GATEWAY)
+command_port=$(port COMMAND_API)
+query_port=$(port QUERY_API)
+relay_port=$(port RELAY)
+projector_port=$(port PROJECTOR)
+pg_port=$(port POSTGRES)
+redis_port=$(port REDIS)
+kafka_port=$(port KAFKA)
+kafka_controller_port=$(port KAFKA_CONTROLLER)
+projectors=$PROJECTORS
+
+say() { printf '%s\n' "$*"; }
+warn() { printf 'daybook: %s\n' "$*" >&2; }
+
+names() {
+    echo postgres redis kafka
+    [ -n "${servers_only:-}" ] && return
+    echo command-api relay
+    for i in $(seq 1 "$projectors"); do projector_name "$i"; done
+    echo query-api gateway
+}
+projector_name() { if [ "$1" = 1 ]; then echo projector; else echo "projector-$1"; fi; }
+port_of() {
+    case $1 in
+    postgres) echo "$pg_port" ;;
+    redis) echo "$redis_port" ;;
+    kafka) echo "$kafka_port" ;;
+    command-api) echo "$command_port" ;;
+    relay) echo "$relay_port" ;;
+    projector) echo "$projector_port" ;;
+    projector-*) echo $((projector_port + ${1#projector-} - 1)) ;;
+    query-api) echo "$query_port" ;;
+    gateway) echo "$gateway_port" ;;
+    esac
+}
+port_variable_of() {
+    case $1 in
+    command-api) echo DAYBOOK_COMMAND_API_PORT ;;
+    query-api) echo DAYBOOK_QUERY_API_PORT ;;
+    projector*) echo DAYBOOK_PROJECTOR_PORT ;;
+    *) echo "DAYBOOK_$(tr '[:lower:]' '[:upper:]' <<<"$1")_PORT" ;;
+    esac
+}
+
+# --- processes ---------------------------------------------------------------------------------
+
+start_time_of() { # clock ticks since boot: tells a process from a later one with the same pid
+    local stat
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    stat=${stat##*) }
+    set -- $stat
+    echo "${20}"
+}
+pid_of() { # prints the pid when NAME runs
+    local pid started
+    read -r pid started 2>/dev/null <"$run/$1.pid" || return 1
+    [ -n "$pid" ] && [ "$(start_time_of "$pid")" = "$started" ] || return 1
+    # A zombie has ended.
+    ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null || return 1
+    echo "$pid"
+}
+remember() { echo "$2 $(start_time_of "$2" || echo 0)" >"$run/$1.pid"; }
+
+holder_of_port() {
+    ss -Hltnp "sport = :$1" 2>/dev/null | sed -n 's/.*users:((\("[^"]*"\),pid=\([0-9]*\).*/\1 pid \2/p' | head -1
+}
+check_port_free() {
+    local p
+    p=$(port_of "$1")
+    if [ -n "$(ss -Hltn "sport = :$p" 2>/dev/null)" ]; then
+        local who
+        who=$(holder_of_port "$p")
+        warn "port $p, needed by $1, is taken${who:+ by $who}; free it or set $(port_variable_of "$1")"
+        return 1
+    fi
+}
+launch() { # NAME COMMAND…: in a session of its own, output to its log
+    local name=$1 log=$logs/$1.log
+    shift
+    if [ -f "$log" ] && [ "$(stat -c %s "$log")" -gt 52428800 ]; then mv "$log" "$log.1"; fi
+    setsid "$@" >>"$log" 2>&1 </dev/null 8>&- &
+    remember "$name" $!
+    disown
+    started_now+=("$name")
+}
+stop_one() { # NAME [seconds]
+    local pid waited=0 limit=$((${2:-30} * 20)) signal=TERM
+    pid=$(pid_of "$1") || { rm -f "$run/$1.pid"; return 0; }
+    [ "$1" = postgres ] && signal=INT
+    kill -"$signal" "$pid" 2>/dev/null || true
+    while pid_of "$1" >/dev/null; do
+        sleep 0.05
+        waited=$((waited + 1))
+        if [ "$waited" -ge "$limit" ]; then
+            warn "$1 (pid $pid) did not stop within ${2:-30} s: killed"
+            kill -KILL "$pid" 2>/dev/null || true
+            sleep 0.2
+            break
+        fi
+    done
+    rm -f "$run/$1.pid"
+}
+show_log_end() { tail -n 5 "$logs/$1.log" 2>/dev/null | cut -c1-300 | sed 's/^/    /' >&2 || true; }
+wait_for() { # NAME CONDITION…: until it holds, the process dies, or the time is up
+    local name=$1 deadline=$((SECONDS + DAYBOOK_START_TIMEOUT_S))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        if ! pid_of "$name" >/dev/null; then
+            warn "$name ended while starting — see $logs/$name.log"
+            show_log_end "$name"
+            return 1
+        fi
+        if [ $SECONDS -ge $deadline ]; then
+            warn "$name is not ready after $DAYBOOK_START_TIMEOUT_S s — see $logs/$name.log"
+            show_log_end "$name"
+            return 1
+        fi
+        sleep 0.1
+    done
+}
+http_ready() { curl -fs -o /dev/null -m 2 "http://127.0.0.1:$1/$2"; }
+step() { # TEXT COMMAND…: with the time it took
+    local text=$1 begin=$EPOCHREALTIME
+    shift
+    "$@" || return 1
+    awk -v t="$text" -v a="$begin" -v b="$EPOCHREALTIME" \
+        'BEGIN { d = b - a; if (d >= 0.05) printf "  %-28s %5.1f s\n", t, d }'
+}
+
+# --- secrets and addresses ---------------------------------------------------------------------
+
+load_secrets() {
+    if [ ! -f "$state/secrets.env" ]; then
+        (
+            umask 077
+            for name in MIGRATOR COMMAND RELAY PROJECTOR QUERY REDIS; do
+                echo "PW_$name=$(od -An -N18 -tx1 /dev/urandom | tr -d ' \n')"
+            done >"$state/secrets.tmp"
+        )
+        mv "$state/secrets.tmp" "$state/secrets.env"
+    fi
+    # shellcheck disable=SC1091
+    . "$state/secrets.env"
+    # Socket paths have at most 107 bytes: a short folder of its own, private to the account.
+    socket_dir=/tmp/daybook-$(printf '%s' "$state" | sha256sum | cut -c1-12)
+}
+pg_url() { echo "postgresql://daybook_$1:$2@127.0.0.1:$pg_port/$3"; }
+redis_url() { echo "redis://:$PW_REDIS@127.0.0.1:$redis_port/0"; }
+
+# --- servers -----------------------------------------------------------------------------------
+
+pg_bin() {
+    local dir
+    if [ -z "${pg_bin_dir:-}" ]; then
+        # shellcheck disable=SC2012 # version numbers, not file names
+        dir=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)
+        pg_bin_dir=${dir:-$(pg_config --bindir)}
+    fi
+    echo "$pg_bin_dir/$1"
+}
+as_postgres() { # PostgreSQL refuses to run as root
+    if [ "$(id -u)" = 0 ]; then
+        setpriv --reuid=postgres --regid=postgres --clear-groups "$@"
+    else
+        "$@"
+    fi
+}
+superuser() { if [ "$(id -u)" = 0 ]; then echo postgres; else id -un; fi; }
+start_postgres() {
+    local data=$state/postgres
+    mkdir -p "$data" "$socket_dir"
+    chmod 700 "$socket_dir"
+    if [ "$(id -u)" = 0 ]; then
+        chown postgres:postgres "$data" "$socket_dir"
+        if ! as_postgres test -x "$data"; then
+            warn "the account postgres can't reach $data: set DAYBOOK_STATE_DIR to a folder that it can"
+            return 1
+        fi
+    fi
+    chmod 700 "$data"
+    if [ ! -f "$data/PG_VERSION" ]; then
+        find "$data" -mindepth 1 -delete
+        (cd / && as_postgres "$(pg_bin initdb)" -D "$data" -U "$(superuser)" -E UTF8 \
+            --locale=C.UTF-8 --auth-local=trust --auth-host=scram-sha-256) >"$logs/initdb.log" 2>&1 || {
+            warn "PostgreSQL's initdb failed — see $logs/initdb.log"
+            find "$data" -mindepth 1 -delete
+            return 1
+        }
+    fi
+    cp infra/postgres/postgresql.conf "$data/daybook.conf"
+    chmod 644 "$data/daybook.conf"
+    grep -q "^include 'daybook.conf'" "$data/postgresql.conf" ||
+        echo "include 'daybook.conf'" >>"$data/postgresql.conf"
+    if [ "$(id -u)" = 0 ]; then
+        launch postgres setpriv --reuid=postgres --regid=postgres --clear-groups \
+            "$(pg_bin postgres)" -D "$data" -p "$pg_port" -k "$socket_dir"
+    else
+        launch postgres "$(pg_bin postgres)" -D "$data" -p "$pg_port" -k "$socket_dir"
+    fi
+}
+ready_postgres() { psql -X -q -h "$socket_dir" -p "$pg_port" -U "$(superuser)" -d postgres -c 'SELECT 1'; }
+prepare_databases() {
+    psql -X -q -v ON_ERROR_STOP=1 -h "$socket_dir" -p "$pg_port" -U "$(superuser)" -d postgres \
+        -v migrator="$PW_MIGRATOR" -v command="$PW_COMMAND" -v relay="$PW_RELAY" \
+        -v projector="$PW_PROJECTOR" -v query="$PW_QUERY" -f infra/postgres/roles.sql \
+        >"$logs/roles.log" 2>&1 || { warn "the database roles can't be made — see $logs/roles.log"; return 1; }
+    scripts/migrate.sh write "$(pg_url migrator "$PW_MIGRATOR" daybook_write)" | sed 's/^/  /' &&
+        scripts/migrate.sh read "$(pg_url migrator "$PW_MIGRATOR" daybook_read)" | sed 's/^/  /'
+}
+start_redis() {
+    mkdir -p "$state/redis"
+    (
+        umask 077
+        cat infra/redis/redis.conf - >"$state/redis/redis.conf" <<EOF
+port $redis_port
+dir $state/redis
+requirepass $PW_REDIS
+EOF
+    )
+    launch redis redis-server "$state/redis/redis.conf"
+}
+ready_redis() { REDISCLI_AUTH=$PW_REDIS redis-cli -p "$redis_port" ping | grep -q PONG; }
+java_bin() { if [ -n "${JAVA_HOME:-}" ]; then echo "$JAVA_HOME/bin/java"; else echo java; fi; }
+start_kafka() {
+    local dir=$state/kafka classpath archive
+    classpath=$(scripts/kafka.sh) || return 1
+    mkdir -p "$dir"
+    sed -e "s|@KAFKA_PORT@|$kafka_port|g" -e "s|@KAFKA_CONTROLLER_PORT@|$kafka_controller_port|g" \
+        -e "s|@STATE@|$state|g" infra/kafka/server.properties >"$dir/server.properties"
+    # An archive of the loaded classes halves the start; it is made when a broker ends.
+    archive=$dir/classes.jsa
+    local flags=(-Xmx512m -Xms128m -XX:+UseSerialGC -XX:TieredStopAtLevel=4 -Xshare:auto
+        -Dorg.slf4j.simpleLogger.defaultLogLevel=warn
+        -Dorg.slf4j.simpleLogger.showDateTime=true)
+    if [ -f "$archive" ]; then
+        flags+=("-XX:SharedArchiveFile=$archive" -Xlog:cds=off -Xlog:cds+dynamic=off)
+    fi
+    if [ ! -f "$dir/data/meta.properties" ]; then
+        local id
+        id=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n' | xxd -r -p 2>/dev/null | base64 | tr '+/' '-_' | cut -c1-22)
+        [ ${#id} = 22 ] || id=$(head -c16 /dev/urandom | base64 | tr '+/' '-_' | cut -c1-22)
+        "$(java_bin)" "${flags[@]}" -cp "$classpath" kafka.tools.StorageTool format --standalone \
+            -t "$id" -c "$dir/server.properties" --ignore-formatted >"$logs/kafka-format.log" 2>&1 || {
+            warn "Kafka's storage can't be formatted — see $logs/kafka-format.log"
+            return 1
+        }
+    fi
+    [ -f "$archive" ] || flags+=("-XX:ArchiveClassesAtExit=$archive" -Xlog:cds=off -Xlog:cds+dynamic=off)
+    launch kafka "$(java_bin)" "${flags[@]}" -cp "$classpath" kafka.Kafka "$dir/server.properties"
+}
+ready_kafka() { # the broker has registered and its log says so is version-bound; the port is not
+    (exec 3<>"/dev/tcp/127.0.0.1/$kafka_port") 2>/dev/null
+}
+
+# --- services and gateway ------------------------------------------------------------------------
+
+service() { # NAME PROGRAM PORT VAR=VALUE…
+    local name=$1 program=$2 http_port=$3
+    shift 3
+    launch "$name" env DAYBOOK_HTTP_ADDRESS=127.0.0.1 DAYBOOK_HTTP_PORT="$http_port" "$@" "$bin/$program"
+}
+start_command_api() {
+    service command-api daybook-command-api "$command_port" \
+        DAYBOOK_WRITE_DATABASE_URL="$(pg_url command "$PW_COMMAND" daybook_write)"
+}
+start_relay() {
+    service relay daybook-relay "$relay_port" DAYBOOK_KAFKA_BROKERS="127.0.0.1:$kafka_port" \
+        DAYBOOK_WRITE_DATABASE_URL="$(pg_url relay "$PW_RELAY" daybook_write)"
+}
+start_projector() {
+    service "$1" daybook-projector "$(port_of "$1")" DAYBOOK_KAFKA_BROKERS="127.0.0.1:$kafka_port" \
+        DAYBOOK_READ_DATABASE_URL="$(pg_url projector "$PW_PROJECTOR" daybook_read)" \
+        DAYBOOK_REDIS_URL="$(redis_url)"
+}
+start_query_api() {
+    service query-api daybook-query-api "$query_port" \
+        DAYBOOK_READ_DATABASE_URL="$(pg_url query "$PW_QUERY" daybook_read)" \
+        DAYBOOK_REDIS_URL="$(redis_url)"
+}
+start_gateway() {
+    local user=
+    mkdir -p "$state/gateway"
+    [ "$(id -u)" != 0 ] || user='user root;'
+    sed -e "s|@STATE@|$state|g" -e "s|@GATEWAY_PORT@|$gateway_port|g" -e "s|@USER@|$user|" \
+        -e "s|@COMMAND_APIS@|        server 127.0.0.1:$command_port max_fails=0;|" \
+        -e "s|@QUERY_APIS@|        server 127.0.0.1:$query_port max_fails=0;|" \
+        infra/gateway/nginx.conf >"$state/gateway/nginx.conf"
+    launch gateway "$(command -v nginx || echo /usr/sbin/nginx)" -p "$state/gateway" -c "$state/gateway/nginx.conf"
+}
+
+start_one() {
+    check_port_free "$1" || return 1
+    case $1 in
+    postgres) start_postgres ;;
+    redis) start_redis ;;
+    kafka) start_kafka ;;
+    command-api) start_command_api ;;
+    relay) start_relay ;;
+    projector*) start_projector "$1" ;;
+    query-api) start_query_api ;;
+    gateway) start_gateway ;;
+    *) warn "there is no process \"$1\" ($(names | tr '\n' ' '))"; return 1 ;;
+    esac
+}
+wait_ready() {
+    case $1 in
+    postgres) wait_for postgres ready_postgres ;;
+    redis) wait_for redis ready_redis ;;
+    kafka) wait_for kafka ready_kafka ;;
+    gateway) wait_for gateway http_ready "$gateway_port" health ;;
+    *) wait_for "$1" http_ready "$(port_of "$1")" ready ;;
+    esac
+}
+
+# --- subcommands ---------------------------------------------------------------------------------
+
+started_now=()
+undo() { # after a failure: what this run started, newest first
+    for ((i = ${#started_now[@]} - 1; i >= 0; i--)); do stop_one "${started_now[i]}" 10; done
+}
+lock() {
+    mkdir -p "$logs" "$run"
+    exec 8>"$state/.lock"
+    flock -w 300 8 || { warn "another run holds $state/.lock"; exit 1; }
+}
+start_missing() { # NAME…: those that don't run; then waits for all
+    local name fresh=()
+    for name in "$@"; do
+        if ! pid_of "$name" >/dev/null; then
+            start_one "$name" || return 1
+            fresh+=("$name")
+        fi
+    done
+    for name in ${fresh[@]+"${fresh[@]}"}; do step "$name" wait_ready "$name" || return 1; done
+}
+prepare() {
+    scripts/packages.sh ensure build run || return 1
+    if [ -z "${servers_only:-}" ] && [ -z "${DAYBOOK_BIN_DIR:-}" ]; then
+        step 'build' build || return 1
+    fi
+}
+build() {
+    mkdir -p build
+    make -s -j"$(nproc)" all >"$logs/build.log" 2>&1 || {
+        warn "the build failed — see $logs/build.log"
+        show_log_end build
+        return 1
+    }
+}
+bring_up() {
+    local name services=()
+    start_missing postgres redis kafka || return 1
+    step 'databases' prepare_databases || return 1
+    [ -z "${servers_only:-}" ] || return 0
+    for name in $(names); do
+        case $name in postgres | redis | kafka) ;; *) services+=("$name") ;; esac
+    done
+    start_missing "${services[@]}"
+}
+up() {
+    lock
+    load_secrets
+    mkdir -p "$logs" "$run"
+    if ! { prepare && bring_up; }; then
+        undo
+        exit 1
+    fi
+    [ -z "${servers_only:-}" ] || return 0
+    cat <<EOF
+Daybook is up.
+  gateway      http://127.0.0.1:$gateway_port
+  command API  http://127.0.0.1:$command_port    OpenAPI /openapi/command.json at the gateway
+  query API    http://127.0.0.1:$query_port    OpenAPI /openapi/query.json at the gateway
+  relay        http://127.0.0.1:$relay_port    projector http://127.0.0.1:$projector_port    (/health /ready /metrics)
+  logs         $logs
+Try:
+  curl -X POST http://localhost:$gateway_port/accounts -H 'Content-Type: application/json' -d '{"id": "alice"}'
+  curl -X POST http://localhost:$gateway_port/accounts/alice/deposit -H 'Content-Type: application/json' -d '{"amount": "500.00"}'
+  curl -X POST http://localhost:$gateway_port/accounts/alice/withdraw -H 'Content-Type: application/json' -d '{"amount": "150.00"}'
+  curl http://localhost:$gateway_port/accounts/alice/balance
+EOF
+}
+all_running() { # everything that has a pid file, newest kind first
+    local name
+    for name in gateway query-api; do echo "$name"; done
+    for name in "$run"/projector*.pid; do [ -e "$name" ] && basename "$name" .pid; done
+    for name in relay command-api kafka redis postgres; do echo "$name"; done
+}
+down() {
+    [ -d "$run" ] || { say 'nothing is running'; return 0; }
+    lock
+    local name stopped=()
+    for name in $(all_running); do
+        if pid_of "$name" >/dev/null; then
+            stop_one "$name" 60
+            stopped+=("$name")
+        fi
+    done
+    rm -f "$run"/*.pid
+    say "stopped: ${stopped[*]:-nothing was running}"
+}
+status() {
+    local name pid health lag failed=0 begun up
+    printf '%-14s %-8s %-7s %-10s %s\n' process pid port uptime health
+    for name in $(names); do
+        if pid=$(pid_of "$name"); then
+            begun=$(stat -c %Y "$run/$name.pid")
+            up=$(($(date +%s) - begun))s
+            case $name in
+            postgres | redis | kafka)
+                load_secrets
+                health=ready
+                "ready_$name" >/dev/null 2>&1 || health='does not answer'
+                ;;
+            gateway) health=$(curl -s -m 2 "http://127.0.0.1:$gateway_port/health" | jq -r .status 2>/dev/null) ;;
+            *) health=$(curl -s -m 2 "http://127.0.0.1:$(port_of "$name")/ready" |
+                jq -r '.status + ([.components[]? | select(.reason) | " (" + .name + ": " + .reason + ")"] | join(""))' 2>/dev/null) ;;
+            esac
+        else
+            pid=- up=- health='not running'
+        fi
+        case $health in ready | alive | degraded*) ;; *) failed=1 ;; esac
+        printf '%-14s %-8s %-7s %-10s %s\n' "$name" "$pid" "$(port_of "$name")" "$up" "${health:-does not answer}"
+    done
+    for name in $(names | grep '^projector' || true); do
+        lag=$(curl -s -m 2 "http://127.0.0.1:$(port_of "$name")/metrics" |
+            sed -n 's/^daybook_projector_lag_events{projection="\([^"]*\)".*} \([0-9]*\)$/\1 \2/p' |
+            awk '{ sum[$1] += $2 } END { for (p in sum) printf "%s %d  ", p, sum[p] }')
+        [ -z "$lag" ] || say "projection lag (events), $name: $lag"
+    done
+    return $failed
+}
+show_logs() {
+    local name=${1:-} follow=
+    [ "${2:-}" = -f ] && follow=-f
+    if [ "$name" = -f ]; then name= follow=-f; fi
+    if [ -n "$name" ] && [ ! -f "$logs/$name.log" ]; then
+        warn "there is no log $logs/$name.log ($(cd "$logs" 2>/dev/null && ls -- *.log 2>/dev/null | tr '\n' ' '))"
+        return 1
+    fi
+    # shellcheck disable=SC2086 # $follow is a flag or nothing
+    if [ -n "$name" ]; then tail -n 100 $follow "$logs/$name.log"; else tail -n 20 $follow "$logs"/*.log; fi
+}
+reset() {
+    if [ "${FORCE:-}" != 1 ]; then
+        [ -t 0 ] || { warn 'reset deletes all data: run it in a terminal, or with FORCE=1'; return 1; }
+        read -r -p "delete all data under $state? [y/N] " answer
+        [ "$answer" = y ] || [ "$answer" = yes ] || { say 'nothing deleted'; return 1; }
+    fi
+    down
+    load_secrets 2>/dev/null || true
+    rm -rf "${state:?}/postgres" "$state/redis" "$state/kafka" "$state/gateway" "$state/logs" \
+        "$state/secrets.env" "$run" "${socket_dir:?}"
+    say "deleted the data under $state"
+}
+print_env() {
+    load_secrets
+    cat <<EOF
+export DAYBOOK_TEST_STACK=$stack
+export DAYBOOK_TEST_GATEWAY=http://127.0.0.1:$gateway_port
+export DAYBOOK_TEST_COMMAND_API=http://127.0.0.1:$command_port
+export DAYBOOK_TEST_QUERY_API=http://127.0.0.1:$query_port
+export DAYBOOK_TEST_RELAY=http://127.0.0.1:$relay_port
+export DAYBOOK_TEST_PROJECTOR=http://127.0.0.1:$projector_port
+export DAYBOOK_TEST_COMMAND_URL=$(pg_url command "$PW_COMMAND" daybook_write)
+export DAYBOOK_TEST_RELAY_URL=$(pg_url relay "$PW_RELAY" daybook_write)
+export DAYBOOK_TEST_PROJECTOR_URL=$(pg_url projector "$PW_PROJECTOR" daybook_read)
+export DAYBOOK_TEST_QUERY_URL=$(pg_url query "$PW_QUERY" daybook_read)
+export DAYBOOK_TEST_WRITE_ADMIN_URL=$(pg_url migrator "$PW_MIGRATOR" daybook_write)
+export DAYBOOK_TEST_READ_ADMIN_URL=$(pg_url migrator "$PW_MIGRATOR" daybook_read)
+export DAYBOOK_TEST_SUPERUSER_URL='postgresql://$(superuser)@/daybook_write?host=$socket_dir&port=$pg_port'
+export DAYBOOK_TEST_REDIS_URL=$(redis_url)
+export DAYBOOK_TEST_KAFKA_BROKERS=127.0.0.1:$kafka_port
+EOF
+}
+one() { # start|stop|restart|kill NAME
+    local pid
+    [ -n "${2:-}" ] || { warn "$1 what? ($(names | tr '\n' ' '))"; return 1; }
+    lock
+    load_secrets
+    case $1 in
+    stop) stop_one "$2" ;;
+    kill)
+        pid=$(pid_of "$2") || { warn "$2 is not running"; return 1; }
+        kill -KILL "$pid"
+        while pid_of "$2" >/dev/null; do sleep 0.02; done
+        ;;
+    restart) stop_one "$2" && start_missing "$2" ;;
+    start) start_missing "$2" ;;
+    esac
+}
+
+command=${1:-}
+[ $# -gt 0 ] && shift
+case $command in
+up)
+    [ "${1:-}" = --servers-only ] && servers_only=1
+    up
+    ;;
+down) down ;;
+status) status ;;
+logs) show_logs "$@" ;;
+reset) reset ;;
+demo) up && exec scripts/demo.sh "http://127.0.0.1:$gateway_port" ;;
+env) print_env ;;
+start | stop | restart | kill) one "$command" "$@" ;;
+*)
+    sed -n '2,6s/^# \{0,1\}//p' "$0"
+    exit 2
+    ;;
+esac
