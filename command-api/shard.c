@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "command-api/answer.h"
 #include "command-api/stream_cache.h"

@@ -11,8 +11,15 @@ struct host_lookup {
     struct gaicb request;
     struct addrinfo hints;
     char *host;
+    bool started;
     int start_error;
 };
+
+static bool is_address(const char *host) {
+    struct in6_addr ignored;
+
+    return inet_pton(AF_INET, host, &ignored) == 1 || inet_pton(AF_INET6, host, &ignored) == 1;
+}
 
 struct host_lookup *host_lookup_new(const char *host) {
     struct host_lookup *lookup = mem_zalloc(sizeof(*lookup));
@@ -23,7 +30,10 @@ struct host_lookup *host_lookup_new(const char *host) {
     lookup->hints.ai_socktype = SOCK_STREAM;
     lookup->request.ar_name = lookup->host;
     lookup->request.ar_request = &lookup->hints;
-    lookup->start_error = getaddrinfo_a(GAI_NOWAIT, list, 1, NULL);
+    if (!is_address(host)) {
+        lookup->start_error = getaddrinfo_a(GAI_NOWAIT, list, 1, NULL);
+        lookup->started = lookup->start_error == 0;
+    }
     return lookup;
 }
 
@@ -31,7 +41,7 @@ void host_lookup_free(struct host_lookup *lookup) {
     if (lookup == NULL) {
         return;
     }
-    if (lookup->start_error == 0 && gai_error(&lookup->request) == EAI_INPROGRESS &&
+    if (lookup->started && gai_error(&lookup->request) == EAI_INPROGRESS &&
         gai_cancel(&lookup->request) != EAI_CANCELED) {
         /* The resolver's thread still writes into it: its memory must stay. */
         return;
@@ -60,10 +70,7 @@ static bool address_text(const struct addrinfo *info, char out[HOST_LOOKUP_TEXT_
 
 enum host_lookup_state host_lookup_poll(struct host_lookup *lookup,
                                         char out[HOST_LOOKUP_TEXT_BYTES], struct err *err) {
-    struct in6_addr ignored;
-
-    if (inet_pton(AF_INET, lookup->host, &ignored) == 1 ||
-        inet_pton(AF_INET6, lookup->host, &ignored) == 1) {
+    if (!lookup->started && lookup->start_error == 0) {
         return str_copy(out, HOST_LOOKUP_TEXT_BYTES, str_from(lookup->host)) ? HOST_LOOKUP_DONE
                                                                              : HOST_LOOKUP_FAILED;
     }

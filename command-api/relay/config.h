@@ -1,0 +1,26 @@
+/* The relay's configuration. */
+#ifndef DAYBOOK_COMMAND_API_RELAY_CONFIG_H
+#define DAYBOOK_COMMAND_API_RELAY_CONFIG_H
+
+#include "common/config/config.h"
+
+struct relay_config {
+    const char *http_address;
+    int64_t http_port;
+    const char *write_database_url;
+    const char *slot;
+    const char *publication;
+    const char *kafka_brokers;
+    const char *topic;
+    int64_t topic_partitions;
+    int64_t topic_replication;
+    int64_t in_flight_max;
+    int64_t connect_timeout_ms;
+    int64_t standby_retry_ms;
+    int64_t drain_ms;
+    enum log_level log_level;
+};
+
+extern const struct config_spec relay_config_spec;
+
+#endif

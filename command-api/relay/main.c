@@ -1,0 +1,115 @@
+/*
+ * daybook-relay: start order
+ *   configuration, signals, log → HTTP server (health, metrics) → relay on this thread until SIGTERM
+ */
+#include <unistd.h>
+
+#include "command-api/relay/config.h"
+#include "command-api/relay/relay.h"
+#include "common/adapters/change_feed_pg.h"
+#include "common/adapters/publisher_kafka.h"
+#include "common/http/http_server.h"
+
+struct process {
+    struct relay_config config;
+    struct log *log;
+    struct metrics *metrics;
+    struct health *health;
+    struct stop *stop;
+    struct http_server *server;
+    struct change_feed *feed;
+    struct publisher *publisher;
+    struct relay *relay;
+};
+
+static enum err_code start_server(struct process *p, struct err *err) {
+    struct http_server_options options = http_server_defaults();
+
+    options.address = p->config.http_address;
+    options.port = (uint16_t)p->config.http_port;
+    options.connections_max = 256;
+    options.log = p->log;
+    options.metrics = p->metrics;
+    options.health = p->health;
+    const enum err_code code = http_server_new(&options, &p->server, err);
+    return code == ERR_OK ? http_server_start(p->server, err) : code;
+}
+
+static enum err_code start(struct process *p, struct err *err) {
+    enum err_code code = stop_new(&p->stop, err);
+
+    if (code != ERR_OK) {
+        return code;
+    }
+    p->metrics = metrics_new();
+    p->health = health_new("relay");
+    p->feed = change_feed_pg_new(&(struct change_feed_pg_options){
+        .url = p->config.write_database_url,
+        .slot = p->config.slot,
+        .publication = p->config.publication,
+        .connect_timeout_ms = p->config.connect_timeout_ms,
+        .log = p->log,
+        .metrics = p->metrics,
+    });
+    p->publisher = publisher_kafka_new(&(struct publisher_kafka_options){
+        .brokers = p->config.kafka_brokers,
+        .topic = p->config.topic,
+        .partitions = (int32_t)p->config.topic_partitions,
+        .replication = (int32_t)p->config.topic_replication,
+        .in_flight_max = (int32_t)p->config.in_flight_max,
+        .timeout_ms = p->config.connect_timeout_ms,
+        .log = p->log,
+    });
+    p->relay = relay_new(&(struct relay_options){
+        .feed = p->feed,
+        .publisher = p->publisher,
+        .partitions = (int32_t)p->config.topic_partitions,
+        .standby_retry_ms = p->config.standby_retry_ms,
+        .drain_ms = p->config.drain_ms,
+        .stop = p->stop,
+        .log = p->log,
+        .metrics = p->metrics,
+        .feed_health = health_component(p->health, "postgresql"),
+        .publisher_health = health_component(p->health, "kafka"),
+    });
+    return start_server(p, err);
+}
+
+static void shut_down(struct process *p) {
+    if (p->server != NULL) {
+        (void)http_server_stop(p->server, 1000);
+        http_server_free(p->server);
+    }
+    relay_free(p->relay);
+    if (p->feed != NULL) {
+        p->feed->ops->free(p->feed);
+        p->publisher->ops->free(p->publisher);
+    }
+    health_free(p->health);
+    metrics_free(p->metrics);
+    stop_free(p->stop);
+}
+
+int main(int argc, char **argv) {
+    struct process p = {0};
+    struct err err = {0};
+    int exit_code = 0;
+
+    if (config_main(&relay_config_spec, argc, argv, &p.config, &exit_code) == CONFIG_EXIT) {
+        return exit_code;
+    }
+    p.log = log_new("relay", p.config.log_level, STDERR_FILENO);
+    if (start(&p, &err) == ERR_OK) {
+        log_info(p.log, log_event("started"));
+        relay_run(p.relay);
+        log_info(p.log, log_event("stopping"));
+    } else {
+        log_error(p.log, log_event("start.failed"), log_err(&err));
+        exit_code = 1;
+    }
+    shut_down(&p);
+    log_info(p.log, log_event("stopped"));
+    log_free(p.log);
+    config_release(&relay_config_spec, &p.config);
+    return exit_code;
+}

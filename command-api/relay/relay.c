@@ -1,0 +1,360 @@
+#include "command-api/relay/relay.h"
+
+#include <inttypes.h>
+#include <poll.h>
+
+#include "common/base/clock.h"
+#include "common/base/hash.h"
+#include "common/base/mem.h"
+#include "common/runtime/backoff.h"
+
+enum { IDLE_WAIT_MS = 100, CHANGES_PER_TURN = 2000 };
+
+/* One transaction on its way: confirmed when `outstanding` is 0 and all before it are. */
+struct transaction {
+    uint64_t position;
+    int64_t committed_at_us;
+    uint32_t outstanding;
+    uint32_t events;
+};
+
+struct relay {
+    struct relay_options options;
+    struct publish_mark tails[PUBLISHER_PARTITIONS_MAX];
+    struct transaction *ring; /* RELAY_TRANSACTIONS_MAX; numbers count up for ever */
+    uint64_t oldest;          /* number of the oldest transaction in flight */
+    uint64_t current;         /* number of the one being read; == oldest when none is in flight */
+    uint64_t in_flight;
+    uint64_t idle_position; /* the newest FEED_PROGRESS */
+    bool running;
+    bool standing_by;
+
+    struct feed_item pending; /* a change that did not fit yet */
+    bool has_pending;
+
+    struct metric_gauge *lag_bytes;
+    struct metric_gauge *lag_seconds;
+    struct metric_gauge *in_flight_gauge;
+    struct metric_counter *published;
+    struct metric_counter *skipped;
+    struct metric_counter *transactions;
+    struct metric_counter *restarts;
+    struct metric_histogram *batch_size;
+    struct metric_histogram *publish_seconds;
+};
+
+static struct transaction *transaction_of(struct relay *relay, uint64_t number) {
+    return &relay->ring[number % RELAY_TRANSACTIONS_MAX];
+}
+
+static void delivered(void *arg, uint64_t tag, enum err_code code) {
+    struct relay *relay = arg;
+
+    if (code == ERR_OK) {
+        transaction_of(relay, tag)->outstanding--;
+        relay->in_flight--;
+        metric_add(relay->published, 1);
+    }
+}
+
+/* Confirms the longest prefix of transactions that are done. */
+static enum err_code confirm_done(struct relay *relay, struct err *err) {
+    struct change_feed *feed = relay->options.feed;
+    uint64_t position = 0;
+
+    while (relay->oldest < relay->current) {
+        const struct transaction *t = transaction_of(relay, relay->oldest);
+        if (t->outstanding > 0) {
+            break;
+        }
+        position = t->position;
+        metric_observe(relay->publish_seconds, clock_wall_us() - t->committed_at_us);
+        relay->oldest++;
+    }
+    const struct transaction *now = transaction_of(relay, relay->current);
+    if (relay->oldest == relay->current && now->events == 0 &&
+        relay->idle_position > position) {
+        /* Nothing of ours is on its way: the slot may forget what belongs to others. */
+        position = relay->idle_position;
+    }
+    return position > 0 ? feed->ops->confirm(feed, position, err) : ERR_OK;
+}
+
+static void show_lag(struct relay *relay) {
+    const struct change_feed *feed = relay->options.feed;
+    const struct transaction *oldest = transaction_of(relay, relay->oldest);
+    const bool waiting = relay->oldest < relay->current || oldest->events > 0;
+    const int64_t age_us =
+        waiting && oldest->committed_at_us > 0 ? clock_wall_us() - oldest->committed_at_us : 0;
+
+    metric_set(relay->lag_bytes, feed->ops->lag_bytes(feed));
+    metric_set_micros(relay->lag_seconds, age_us > 0 ? age_us : 0);
+    metric_set(relay->in_flight_gauge, (int64_t)relay->in_flight);
+}
+
+static bool is_published(const struct relay *relay, int32_t partition,
+                         const struct change *change) {
+    const struct publish_mark *tail = &relay->tails[partition];
+
+    return tail->present &&
+           (change->commit_lsn < tail->commit_lsn ||
+            (change->commit_lsn == tail->commit_lsn && change->seq <= tail->seq));
+}
+
+/* ERR_LIMIT: the publisher is full; the change waits in `pending`. */
+static enum err_code take_change(struct relay *relay, const struct change *change,
+                                 struct err *err) {
+    struct publisher *publisher = relay->options.publisher;
+    struct transaction *t = transaction_of(relay, relay->current);
+    const int32_t partition =
+        hash_kafka_partition(change->event.stream_id, relay->options.partitions);
+
+    if (is_published(relay, partition, change)) {
+        metric_add(relay->skipped, 1);
+        t->events++;
+        t->committed_at_us = change->committed_at_us;
+        return ERR_OK;
+    }
+    const enum err_code code =
+        publisher->ops->publish(publisher, partition, change, relay->current, err);
+    if (code == ERR_OK) {
+        t->events++;
+        t->outstanding++;
+        t->committed_at_us = change->committed_at_us;
+        relay->in_flight++;
+    }
+    return code;
+}
+
+static void take_commit(struct relay *relay, const struct feed_item *item) {
+    struct transaction *t = transaction_of(relay, relay->current);
+
+    t->position = item->position;
+    t->committed_at_us = item->committed_at_us;
+    metric_add(relay->transactions, 1);
+    metric_observe(relay->batch_size, t->events);
+    relay->current++;
+    *transaction_of(relay, relay->current) = (struct transaction){0};
+}
+
+/* Takes what has arrived, up to a bound. `more`: the feed had not run dry. */
+static enum err_code take_items(struct relay *relay, bool *more, struct err *err) {
+    struct change_feed *feed = relay->options.feed;
+    enum err_code code = ERR_OK;
+
+    *more = false;
+    for (int i = 0; i < CHANGES_PER_TURN && code == ERR_OK; i++) {
+        if (relay->current - relay->oldest >= RELAY_TRANSACTIONS_MAX - 1) {
+            return ERR_OK; /* wait for acknowledgements */
+        }
+        if (!relay->has_pending) {
+            code = feed->ops->next(feed, &relay->pending, err);
+            if (code != ERR_OK || relay->pending.kind == FEED_NOTHING) {
+                return code;
+            }
+        }
+        relay->has_pending = false;
+        switch (relay->pending.kind) {
+        case FEED_CHANGE:
+            code = take_change(relay, &relay->pending.change, err);
+            if (code == ERR_LIMIT) {
+                relay->has_pending = true; /* its slices live until the next call of next */
+                return ERR_OK;
+            }
+            break;
+        case FEED_COMMIT:
+            take_commit(relay, &relay->pending);
+            break;
+        case FEED_PROGRESS:
+            relay->idle_position = relay->pending.position;
+            break;
+        case FEED_NOTHING:
+            break;
+        }
+    }
+    *more = code == ERR_OK;
+    return code;
+}
+
+static void wait_for_news(struct relay *relay) {
+    struct pollfd fds[3] = {
+        {.fd = stop_fd(relay->options.stop), .events = POLLIN},
+        {.fd = relay->options.publisher->ops->descriptor(relay->options.publisher),
+         .events = POLLIN},
+        /* While a change waits for room, news of the feed are no news. */
+        {.fd = relay->has_pending ? -1 : relay->options.feed->ops->descriptor(relay->options.feed),
+         .events = POLLIN},
+    };
+
+    (void)poll(fds, ARRAY_LEN(fds), IDLE_WAIT_MS);
+}
+
+static enum err_code turn(struct relay *relay, bool *more, struct err *err) {
+    struct publisher *publisher = relay->options.publisher;
+    enum err_code code = take_items(relay, more, err);
+
+    if (code == ERR_OK) {
+        code = publisher->ops->poll(publisher, 0, delivered, relay, err);
+    }
+    if (code == ERR_OK) {
+        code = confirm_done(relay, err);
+    }
+    return code;
+}
+
+/* --- beginning and ending --- */
+
+static void close_both(struct relay *relay) {
+    relay->options.feed->ops->close(relay->options.feed);
+    relay->options.publisher->ops->close(relay->options.publisher);
+    relay->running = false;
+}
+
+static enum err_code open_both(struct relay *relay, struct err *err) {
+    struct publisher *publisher = relay->options.publisher;
+    struct change_feed *feed = relay->options.feed;
+    enum err_code code = publisher->ops->open(publisher, err);
+
+    if (code == ERR_OK) {
+        health_ok(relay->options.publisher_health);
+    } else {
+        health_fail(relay->options.publisher_health, "%s", err->message);
+        return code;
+    }
+    code = feed->ops->open(feed, err);
+    if (code != ERR_OK) {
+        if (code == ERR_FENCED) {
+            health_degrade(relay->options.feed_health, "standing by: another relay is active");
+        } else {
+            health_fail(relay->options.feed_health, "%s", err->message);
+        }
+        return code;
+    }
+    /* Only the holder of the slot reads the tails: nobody else publishes from here on. */
+    code = publisher->ops->read_tails(publisher, relay->tails,
+                                      (size_t)relay->options.partitions, err);
+    if (code != ERR_OK) {
+        health_fail(relay->options.publisher_health, "%s", err->message);
+        return code;
+    }
+    relay->oldest = relay->current = 0;
+    *transaction_of(relay, 0) = (struct transaction){0};
+    relay->in_flight = 0;
+    relay->idle_position = 0;
+    relay->has_pending = false;
+    relay->running = true;
+    health_ok(relay->options.feed_health);
+    return ERR_OK;
+}
+
+/* What went wrong, once, and how long to wait before the next try. */
+static int64_t note_failure(struct relay *relay, enum err_code code, const struct err *err,
+                            struct backoff *backoff) {
+    if (code == ERR_FENCED) {
+        if (!relay->standing_by) {
+            log_info(relay->options.log, log_event("relay.standing_by"), log_err(err));
+        }
+        relay->standing_by = true;
+        return relay->options.standby_retry_ms;
+    }
+    const int64_t wait_ms = backoff_next_ms(backoff);
+    relay->standing_by = false;
+    log_warn(relay->options.log, log_event("relay.interrupted"),
+             log_cstr("class", err_name(code)), log_err(err), log_i64("retry_in_ms", wait_ms));
+    metric_add(relay->restarts, 1);
+    return wait_ms;
+}
+
+static void drain(struct relay *relay) {
+    const int64_t deadline_us = clock_monotonic_us() + relay->options.drain_ms * 1000;
+    struct publisher *publisher = relay->options.publisher;
+    enum err_code code = ERR_OK;
+    struct err err = {0};
+
+    while (code == ERR_OK && relay->in_flight > 0 && clock_monotonic_us() < deadline_us) {
+        code = publisher->ops->poll(publisher, 10, delivered, relay, &err);
+    }
+    if (code == ERR_OK) {
+        code = confirm_done(relay, &err);
+    }
+    log_info(relay->options.log, log_event("relay.drained"),
+             log_i64("left_in_flight", (int64_t)relay->in_flight),
+             log_cstr("class", err_name(code)));
+}
+
+void relay_run(struct relay *relay) {
+    struct backoff backoff;
+    struct err err = {0};
+
+    backoff_init(&backoff, 100, 5000);
+    while (!stop_requested(relay->options.stop)) {
+        bool more = false;
+        enum err_code code = ERR_OK;
+        if (!relay->running) {
+            code = open_both(relay, &err);
+            if (code == ERR_OK) {
+                relay->standing_by = false;
+                log_info(relay->options.log, log_event("relay.running"));
+            }
+        } else {
+            code = turn(relay, &more, &err);
+            show_lag(relay);
+        }
+        if (code != ERR_OK) {
+            if (relay->running) {
+                health_fail(relay->options.feed_health, "%s", err.message);
+            }
+            close_both(relay);
+            (void)stop_wait_ms(relay->options.stop, note_failure(relay, code, &err, &backoff));
+        } else if (!more && relay->running) {
+            if (relay->current > 0) {
+                backoff_reset(&backoff);
+            }
+            wait_for_news(relay);
+        }
+    }
+    if (relay->running) {
+        drain(relay);
+    }
+    close_both(relay);
+}
+
+static void register_metrics(struct relay *relay) {
+    struct metrics *m = relay->options.metrics;
+
+    relay->lag_bytes = metrics_gauge(m, "daybook_relay_lag_bytes", "",
+                                     "Log between what is confirmed and the newest.");
+    relay->lag_seconds = metrics_gauge(m, "daybook_relay_lag_seconds", "",
+                                       "Age of the oldest commit that is not in Kafka yet.");
+    relay->in_flight_gauge = metrics_gauge(m, "daybook_relay_in_flight", "",
+                                           "Records published and not acknowledged.");
+    relay->published = metrics_counter(m, "daybook_relay_events_published_total", "",
+                                       "Events acknowledged by Kafka.");
+    relay->skipped = metrics_counter(m, "daybook_relay_events_skipped_total", "",
+                                     "Events that were in the topic already.");
+    relay->transactions = metrics_counter(m, "daybook_relay_transactions_total", "",
+                                          "Transactions read from the log.");
+    relay->restarts = metrics_counter(m, "daybook_relay_restarts_total", "",
+                                      "Times that feed and publisher were opened anew.");
+    relay->batch_size = metrics_sizes(m, "daybook_relay_batch_size", "",
+                                      "Events per transaction.");
+    relay->publish_seconds = metrics_latency(m, "daybook_relay_publish_seconds", "",
+                                             "From commit to Kafka's acknowledgement.");
+}
+
+struct relay *relay_new(const struct relay_options *options) {
+    struct relay *relay = mem_zalloc(sizeof(*relay));
+
+    relay->options = *options;
+    relay->ring = mem_array(RELAY_TRANSACTIONS_MAX, sizeof(relay->ring[0]));
+    register_metrics(relay);
+    return relay;
+}
+
+void relay_free(struct relay *relay) {
+    if (relay == NULL) {
+        return;
+    }
+    mem_free(relay->ring);
+    mem_free(relay);
+}

@@ -1,0 +1,23 @@
+/*
+ * The publisher on Kafka: idempotent producer, acks=all, records as the design's CloudEvents binary
+ * mode (CloudEvents 1.0, Kafka protocol binding section 3.2).
+ */
+#ifndef DAYBOOK_ADAPTERS_PUBLISHER_KAFKA_H
+#define DAYBOOK_ADAPTERS_PUBLISHER_KAFKA_H
+
+#include "common/base/log.h"
+#include "common/ports/publisher.h"
+
+struct publisher_kafka_options {
+    const char *brokers; /* all strings are borrowed */
+    const char *topic;
+    int32_t partitions;
+    int32_t replication;
+    int32_t in_flight_max; /* records */
+    int64_t timeout_ms;    /* for requests at opening */
+    struct log *log;
+};
+
+struct publisher *publisher_kafka_new(const struct publisher_kafka_options *options);
+
+#endif

@@ -1,0 +1,636 @@
+#include "common/adapters/view_redis.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <hiredis/async.h>
+#include <hiredis/hiredis.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/adapters/host_lookup.h"
+#include "common/adapters/redis_url.h"
+#include "common/base/clock.h"
+#include "common/base/hash.h"
+#include "common/base/mem.h"
+#include "common/runtime/backoff.h"
+
+enum {
+    KEY_BYTES = STREAM_ID_BYTES_MAX + 32,
+    RESOLVE_POLL_US = 2000,
+    CHECK_EVERY_US = 2000000,
+    CHECK_AGAIN_US = 250000, /* while the answer is no */
+    BACKOFF_FIRST_MS = 50,
+    BACKOFF_CAP_MS = 2000,
+    FREE_CALLS_MAX = 1024,
+    REASON_BYTES = 256,
+};
+
+enum phase {
+    PHASE_WAITING, /* for the next try */
+    PHASE_RESOLVING,
+    PHASE_CONNECTING,
+    PHASE_CHECKING, /* connected; whether Redis speaks of the same partitions is not known yet */
+    PHASE_READY,
+    PHASE_REFUSED, /* connected; it does not */
+};
+
+/* One command in flight. Redis answers in order, so they form a queue. */
+struct call {
+    struct call *next;
+    key_view_fn *done; /* NULL: one of our own */
+    void *arg;
+    int64_t sent_us;
+};
+
+struct view_redis {
+    struct view_redis_options options;
+    struct redis_url url;
+    enum phase phase;
+    struct host_lookup *lookup;
+    redisAsyncContext *connection;
+    int fd; /* of the connection */
+    struct backoff backoff;
+    int64_t phase_since_us;
+    uint64_t step_timer;
+    uint64_t limit_timer; /* set while anything is in flight */
+    bool write_wanted;    /* hiredis has bytes to write */
+    unsigned watched;     /* what the loop watches the socket for */
+    enum err_code lost_code;
+    bool closing; /* being freed: no call of `done` any more */
+    bool check_in_flight;
+    bool drop_due; /* the next step ends the connection and begins anew */
+    bool ever_up;
+    struct call *oldest;
+    struct call *newest;
+    size_t in_flight;
+    struct call *free_calls;
+    size_t free_count;
+    enum view_state told_state;
+    char told_reason[REASON_BYTES];
+    bool told;
+    struct metric_histogram *seconds;
+    struct metric_gauge *in_flight_gauge;
+};
+
+static void step(void *arg);
+
+/* --- telling --- */
+
+static void tell(struct view_redis *view, enum view_state state, const char *reason) {
+    const struct view_state_listener *listener = &view->options.listener;
+
+    if (view->told && state == view->told_state && strcmp(reason, view->told_reason) == 0) {
+        return;
+    }
+    view->told = true;
+    view->told_state = state;
+    (void)snprintf(view->told_reason, sizeof(view->told_reason), "%s", reason);
+    if (state == VIEW_UP) {
+        log_info(view->options.log, log_event("redis.ready"), log_cstr("host", view->url.host));
+    } else {
+        log_warn(view->options.log, log_event("redis.unavailable"), log_cstr("reason", reason));
+    }
+    if (listener->changed != NULL) {
+        listener->changed(listener->arg, state, reason);
+    }
+}
+
+static void set_phase(struct view_redis *view, enum phase phase) {
+    view->phase = phase;
+    view->phase_since_us = clock_monotonic_us();
+}
+
+static void step_after(struct view_redis *view, int64_t delay_us) {
+    loop_cancel(view->options.loop, view->step_timer);
+    view->step_timer = loop_after(view->options.loop, delay_us, step, view);
+    assert(view->step_timer != 0);
+}
+
+/* --- calls --- */
+
+static struct call *call_push(struct view_redis *view, key_view_fn *done, void *arg) {
+    struct call *call = view->free_calls;
+
+    if (call != NULL) {
+        view->free_calls = call->next;
+        view->free_count--;
+    } else {
+        call = mem_zalloc(sizeof(*call));
+    }
+    *call = (struct call){.done = done, .arg = arg, .sent_us = clock_monotonic_us()};
+    if (view->newest != NULL) {
+        view->newest->next = call;
+    } else {
+        view->oldest = call;
+    }
+    view->newest = call;
+    view->in_flight++;
+    return call;
+}
+
+static void call_pop(struct view_redis *view, struct call *call) {
+    assert(call == view->oldest);
+    view->oldest = call->next;
+    if (view->oldest == NULL) {
+        view->newest = NULL;
+    }
+    view->in_flight--;
+    if (view->free_count < FREE_CALLS_MAX) {
+        call->next = view->free_calls;
+        view->free_calls = call;
+        view->free_count++;
+    } else {
+        mem_free(call);
+    }
+}
+
+/*
+ * What every reply callback does first. hiredis calls back without a reply while it tears a connection down, before it
+ * says that it does: from the first such call on nothing may be sent any more.
+ */
+static bool answered(struct view_redis *view, struct call *call, const void *reply) {
+    call_pop(view, call);
+    if (reply == NULL) {
+        view->phase = PHASE_WAITING;
+    }
+    return reply != NULL && !view->closing;
+}
+
+/* --- losing and trying again --- */
+
+/* Ends the connection; all in flight fail with `code`. Never from inside a hiredis callback. */
+static void drop(struct view_redis *view, enum err_code code, const char *reason) {
+    redisAsyncContext *connection = view->connection;
+
+    host_lookup_free(view->lookup);
+    view->lookup = NULL;
+    view->lost_code = code;
+    view->connection = NULL;
+    set_phase(view, PHASE_WAITING);
+    tell(view, view->ever_up ? VIEW_DOWN : VIEW_STARTING, reason);
+    step_after(view, backoff_next_ms(&view->backoff) * 1000);
+    if (connection != NULL) {
+        redisAsyncFree(connection);
+    }
+}
+
+/* hiredis has given up on the connection and frees it after this. */
+static void lost(struct view_redis *view, const redisAsyncContext *connection) {
+    char reason[REASON_BYTES];
+
+    if (view->connection != connection) {
+        return; /* we dropped it ourselves */
+    }
+    view->connection = NULL;
+    view->lost_code = ERR_UNAVAILABLE;
+    (void)snprintf(reason, sizeof(reason), "connection %s: %s",
+                   view->phase == PHASE_CONNECTING ? "failed" : "lost",
+                   connection->err != 0 ? connection->errstr : "closed");
+    set_phase(view, PHASE_WAITING);
+    tell(view, view->ever_up ? VIEW_DOWN : VIEW_STARTING, reason);
+    step_after(view, backoff_next_ms(&view->backoff) * 1000);
+}
+
+static void check_limit(void *arg) {
+    struct view_redis *view = arg;
+    const int64_t limit_us = view->options.request_timeout_ms * 1000;
+
+    view->limit_timer = 0;
+    if (view->oldest == NULL) {
+        return;
+    }
+    const int64_t left_us = view->oldest->sent_us + limit_us - clock_monotonic_us();
+    if (left_us <= 0) {
+        drop(view, ERR_TIMEOUT, "no answer within the time limit");
+    } else {
+        view->limit_timer = loop_after(view->options.loop, left_us, check_limit, view);
+    }
+}
+
+static void arm_limit(struct view_redis *view) {
+    if (view->limit_timer == 0) {
+        view->limit_timer = loop_after(view->options.loop, view->options.request_timeout_ms * 1000,
+                                       check_limit, view);
+    }
+}
+
+/* --- hiredis on our loop --- */
+
+static void on_socket(void *arg, int fd, unsigned events) {
+    struct view_redis *view = arg;
+
+    (void)fd;
+    if ((events & LOOP_READ) != 0 && view->connection != NULL) {
+        redisAsyncHandleRead(view->connection);
+    }
+    if ((events & LOOP_WRITE) != 0 && view->connection != NULL) {
+        redisAsyncHandleWrite(view->connection);
+    }
+}
+
+static void watch(struct view_redis *view, unsigned events) {
+    struct err err = {0};
+
+    if (view->connection == NULL || view->watched == events) {
+        return;
+    }
+    if (loop_watch(view->options.loop, view->connection->c.fd, events, on_socket, view, &err) !=
+        ERR_OK) {
+        /* Without a watch the time limit ends what is in flight. */
+        log_error(view->options.log, log_event("redis.watch_failed"), log_err(&err));
+        return;
+    }
+    view->watched = events;
+}
+
+static void on_add_read(void *arg) {
+    struct view_redis *view = arg;
+
+    watch(view, view->watched | LOOP_READ);
+}
+
+static void on_del_read(void *arg) {
+    struct view_redis *view = arg;
+
+    watch(view, view->watched & ~(unsigned)LOOP_READ);
+}
+
+static void on_add_write(void *arg) {
+    struct view_redis *view = arg;
+
+    view->write_wanted = true;
+}
+
+static void on_del_write(void *arg) {
+    struct view_redis *view = arg;
+
+    view->write_wanted = false;
+}
+
+/* Called while the descriptor is still open. */
+static void on_cleanup(void *arg) {
+    struct view_redis *view = arg;
+
+    loop_unwatch(view->options.loop, view->fd);
+    view->watched = 0;
+    view->write_wanted = false;
+}
+
+/* At the end of a turn: everything that the turn asked leaves in one write. */
+static void flush(void *arg) {
+    struct view_redis *view = arg;
+
+    if (view->connection == NULL) {
+        return;
+    }
+    if (view->phase != PHASE_CONNECTING && view->write_wanted) {
+        redisAsyncHandleWrite(view->connection);
+    }
+    if (view->connection != NULL) {
+        watch(view, view->write_wanted ? LOOP_READ | LOOP_WRITE : LOOP_READ);
+    }
+}
+
+/* --- the question of the partitions --- */
+
+static void refuse(struct view_redis *view, enum view_state state, const char *reason) {
+    set_phase(view, PHASE_REFUSED);
+    tell(view, state, reason);
+    step_after(view, CHECK_AGAIN_US);
+}
+
+static void judge_partitions(struct view_redis *view, const redisReply *reply) {
+    char reason[REASON_BYTES];
+    int64_t partitions = 0;
+
+    if (reply->type == REDIS_REPLY_ERROR) {
+        (void)snprintf(reason, sizeof(reason), "Redis answers: %s", reply->str);
+        refuse(view, view->ever_up ? VIEW_DOWN : VIEW_STARTING, reason);
+        view->drop_due = true; /* logging in anew may help */
+    } else if (reply->type == REDIS_REPLY_NIL) {
+        refuse(view, view->ever_up ? VIEW_DOWN : VIEW_STARTING,
+               "the key daybook:partitions is missing: no projector has filled this Redis yet");
+    } else if (reply->type != REDIS_REPLY_STRING ||
+               !str_to_i64(str_of(reply->str, (size_t)reply->len), &partitions) ||
+               partitions != view->options.partitions) {
+        (void)snprintf(reason, sizeof(reason),
+                       "the projectors use %.20s partitions (daybook:partitions), this process is "
+                       "configured for %d (DAYBOOK_TOPIC_PARTITIONS)",
+                       reply->type == REDIS_REPLY_STRING ? reply->str : "unreadable",
+                       view->options.partitions);
+        refuse(view, VIEW_WRONG, reason);
+    } else {
+        set_phase(view, PHASE_READY);
+        view->ever_up = true;
+        backoff_reset(&view->backoff);
+        tell(view, VIEW_UP, "");
+        step_after(view, CHECK_EVERY_US);
+    }
+}
+
+static void on_own_reply(redisAsyncContext *connection, void *raw, void *arg) {
+    struct view_redis *view = connection->data;
+    const redisReply *reply = raw;
+
+    if (answered(view, arg, reply) && reply->type == REDIS_REPLY_ERROR) {
+        /* AUTH or SELECT was refused: what comes after them will be as well, and says so. */
+        log_warn(view->options.log, log_event("redis.refused"),
+                 log_str("answer", str_of(reply->str, (size_t)reply->len)));
+    }
+}
+
+static void on_partitions(redisAsyncContext *connection, void *raw, void *arg) {
+    struct view_redis *view = connection->data;
+
+    view->check_in_flight = false;
+    if (answered(view, arg, raw)) {
+        judge_partitions(view, raw);
+    }
+}
+
+static void send_own(struct view_redis *view, redisCallbackFn *fn, int argc, const char **argv) {
+    struct call *call = call_push(view, NULL, NULL);
+
+    if (redisAsyncCommandArgv(view->connection, fn, call, argc, argv, NULL) != REDIS_OK) {
+        /* Only a connection that is being torn down refuses, and ours is not. */
+        assert(false);
+    }
+    arm_limit(view);
+}
+
+static void ask_partitions(struct view_redis *view) {
+    const char *argv[] = {"GET", "daybook:partitions"};
+
+    if (!view->check_in_flight) {
+        view->check_in_flight = true;
+        send_own(view, on_partitions, 2, argv);
+    }
+    step_after(view, CHECK_EVERY_US);
+}
+
+/* --- connecting --- */
+
+static void on_connected(const redisAsyncContext *connection, int status) {
+    struct view_redis *view = connection->data;
+    const char *auth[] = {"AUTH", view->url.user, view->url.password};
+    const char *auth_old[] = {"AUTH", view->url.password};
+    char database[24];
+
+    if (status != REDIS_OK) {
+        lost(view, connection);
+        return;
+    }
+    set_phase(view, PHASE_CHECKING);
+    if (view->url.user[0] != '\0') {
+        send_own(view, on_own_reply, 3, auth);
+    } else if (view->url.password[0] != '\0') {
+        send_own(view, on_own_reply, 2, auth_old);
+    }
+    if (view->url.database != 0) {
+        (void)snprintf(database, sizeof(database), "%lld", (long long)view->url.database);
+        const char *select[] = {"SELECT", database};
+        send_own(view, on_own_reply, 2, select);
+    }
+    ask_partitions(view);
+}
+
+static void on_disconnected(const redisAsyncContext *connection, int status) {
+    (void)status;
+    lost(connection->data, connection);
+}
+
+static void connect_to(struct view_redis *view, const char *address) {
+    redisAsyncContext *connection = redisAsyncConnect(address, view->url.port);
+    char reason[REASON_BYTES];
+
+    if (connection == NULL || connection->err != 0) {
+        (void)snprintf(reason, sizeof(reason), "connection failed: %s",
+                       connection != NULL ? connection->errstr : "out of memory");
+        if (connection != NULL) {
+            redisAsyncFree(connection);
+        }
+        drop(view, ERR_UNAVAILABLE, reason);
+        return;
+    }
+    view->connection = connection;
+    view->fd = connection->c.fd;
+    view->lost_code = ERR_UNAVAILABLE;
+    view->check_in_flight = false;
+    view->drop_due = false;
+    view->watched = 0;
+    view->write_wanted = false;
+    connection->data = view;
+    connection->ev.data = view;
+    connection->ev.addRead = on_add_read;
+    connection->ev.delRead = on_del_read;
+    connection->ev.addWrite = on_add_write;
+    connection->ev.delWrite = on_del_write;
+    connection->ev.cleanup = on_cleanup;
+    set_phase(view, PHASE_CONNECTING);
+    (void)redisAsyncSetDisconnectCallback(connection, on_disconnected);
+    (void)redisAsyncSetConnectCallback(connection, on_connected); /* calls addWrite */
+    watch(view, LOOP_READ | LOOP_WRITE);
+    step_after(view, view->options.connect_timeout_ms * 1000);
+}
+
+static void resolve(struct view_redis *view) {
+    char address[HOST_LOOKUP_TEXT_BYTES];
+    struct err err = {0};
+
+    switch (host_lookup_poll(view->lookup, address, &err)) {
+    case HOST_LOOKUP_DONE:
+        host_lookup_free(view->lookup);
+        view->lookup = NULL;
+        connect_to(view, address);
+        break;
+    case HOST_LOOKUP_PENDING:
+        if (clock_monotonic_us() - view->phase_since_us >
+            view->options.connect_timeout_ms * 1000) {
+            drop(view, ERR_UNAVAILABLE, "the host's address could not be found in time");
+        } else {
+            step_after(view, RESOLVE_POLL_US);
+        }
+        break;
+    case HOST_LOOKUP_FAILED:
+    default:
+        drop(view, ERR_UNAVAILABLE, err.message);
+        break;
+    }
+}
+
+/* The step timer has come: what the phase waited for is due. */
+static void step(void *arg) {
+    struct view_redis *view = arg;
+
+    view->step_timer = 0;
+    switch (view->phase) {
+    case PHASE_WAITING:
+        view->lookup = host_lookup_new(view->url.host);
+        set_phase(view, PHASE_RESOLVING);
+        resolve(view);
+        break;
+    case PHASE_RESOLVING:
+        resolve(view);
+        break;
+    case PHASE_CONNECTING:
+        drop(view, ERR_UNAVAILABLE, "no connection within the time limit");
+        break;
+    case PHASE_CHECKING:
+    case PHASE_READY:
+    case PHASE_REFUSED:
+        if (view->drop_due) {
+            drop(view, ERR_UNAVAILABLE, "logging in anew after an error answer");
+        } else {
+            ask_partitions(view);
+        }
+        break;
+    default:
+        assert(false);
+    }
+}
+
+/* --- accounts --- */
+
+static const char *const account_fields[] = {"version",       "status",    "currency",  "owner",
+                                             "balance_minor", "opened_at", "updated_at"};
+enum {
+    FIELD_VERSION,
+    FIELD_STATUS,
+    FIELD_CURRENCY,
+    FIELD_OWNER,
+    FIELD_BALANCE,
+    FIELD_OPENED_AT,
+    FIELD_UPDATED_AT,
+    FIELDS
+};
+static_assert(FIELDS == ARRAY_LEN(account_fields), "one index per field");
+
+static struct str field(const redisReply *reply, size_t index) {
+    const redisReply *element = reply->element[index];
+
+    return element->type == REDIS_REPLY_STRING ? str_of(element->str, (size_t)element->len)
+                                               : (struct str){0};
+}
+
+static enum err_code read_account(const redisReply *reply, struct account_view *out) {
+    size_t present = 0;
+
+    if (reply->type == REDIS_REPLY_ERROR) {
+        return strncmp(reply->str, "WRONGTYPE", 9) == 0 ? ERR_CORRUPT : ERR_UNAVAILABLE;
+    }
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != FIELDS) {
+        return ERR_CORRUPT;
+    }
+    for (size_t i = 0; i < FIELDS; i++) {
+        present += reply->element[i]->type == REDIS_REPLY_STRING;
+    }
+    if (present == 0) {
+        return ERR_NOT_FOUND;
+    }
+    out->status = account_view_status(field(reply, FIELD_STATUS));
+    const bool whole = out->status != ACCOUNT_NONE &&
+                       str_to_i64(field(reply, FIELD_VERSION), &out->version) &&
+                       out->version > 0 &&
+                       str_to_i64(field(reply, FIELD_BALANCE), &out->balance_minor) &&
+                       str_to_i64(field(reply, FIELD_OPENED_AT), &out->opened_at_us) &&
+                       str_to_i64(field(reply, FIELD_UPDATED_AT), &out->updated_at_us) &&
+                       str_copy(out->currency, sizeof(out->currency),
+                                field(reply, FIELD_CURRENCY)) &&
+                       str_copy(out->owner, sizeof(out->owner), field(reply, FIELD_OWNER));
+    return whole ? ERR_OK : ERR_CORRUPT;
+}
+
+static void on_account(redisAsyncContext *connection, void *raw, void *arg) {
+    struct view_redis *view = connection->data;
+    const struct call call = *(struct call *)arg;
+    struct account_view account = {0};
+
+    const bool has_answer = answered(view, arg, raw);
+    if (view->closing) {
+        return;
+    }
+    const enum err_code code = has_answer ? read_account(raw, &account) : view->lost_code;
+    metric_observe(view->seconds, clock_monotonic_us() - call.sent_us);
+    metric_set(view->in_flight_gauge, (int64_t)view->in_flight);
+    call.done(call.arg, code, code == ERR_OK ? &account : NULL);
+}
+
+static enum err_code get_account(void *self, struct str id, key_view_fn *done, void *arg) {
+    struct view_redis *view = self;
+    char key[KEY_BYTES];
+    const char *argv[2 + FIELDS] = {"HMGET", key};
+    size_t lengths[2 + FIELDS] = {5};
+
+    if (view->phase != PHASE_READY) {
+        return ERR_UNAVAILABLE;
+    }
+    if (view->in_flight >= view->options.in_flight_max) {
+        return ERR_LIMIT;
+    }
+    const int length = snprintf(key, sizeof(key), "{p%d}:account:%.*s",
+                                hash_kafka_partition(id, view->options.partitions), STR_ARG(id));
+    if (length < 0 || (size_t)length >= sizeof(key)) {
+        return ERR_INVALID;
+    }
+    lengths[1] = (size_t)length;
+    for (size_t i = 0; i < FIELDS; i++) {
+        argv[2 + i] = account_fields[i];
+        lengths[2 + i] = strlen(account_fields[i]);
+    }
+    struct call *call = call_push(view, done, arg);
+    if (redisAsyncCommandArgv(view->connection, on_account, call, 2 + FIELDS, argv, lengths) !=
+        REDIS_OK) {
+        assert(false);
+    }
+    arm_limit(view);
+    return ERR_OK;
+}
+
+/* --- life --- */
+
+enum err_code view_redis_new(const struct view_redis_options *options, struct view_redis **out,
+                             struct err *err) {
+    struct view_redis *view = mem_zalloc(sizeof(*view));
+    const enum err_code code = redis_url_parse(str_from(options->url), &view->url, err);
+
+    if (code != ERR_OK) {
+        mem_free(view);
+        return code;
+    }
+    view->options = *options;
+    backoff_init(&view->backoff, BACKOFF_FIRST_MS, BACKOFF_CAP_MS);
+    view->seconds = metrics_latency(options->metrics, "daybook_query_redis_seconds", "",
+                                    "From asking Redis for an account to its answer.");
+    view->in_flight_gauge = metrics_gauge(options->metrics, "daybook_query_redis_in_flight", "",
+                                          "Requests that wait for Redis.");
+    set_phase(view, PHASE_WAITING);
+    loop_on_turn(options->loop, flush, view);
+    step_after(view, 0);
+    *out = view;
+    return ERR_OK;
+}
+
+void view_redis_free(struct view_redis *view) {
+    if (view == NULL) {
+        return;
+    }
+    redisAsyncContext *connection = view->connection;
+    view->closing = true;
+    view->connection = NULL;
+    loop_cancel(view->options.loop, view->step_timer);
+    loop_cancel(view->options.loop, view->limit_timer);
+    host_lookup_free(view->lookup);
+    if (connection != NULL) {
+        redisAsyncFree(connection);
+    }
+    while (view->free_calls != NULL) {
+        struct call *next = view->free_calls->next;
+        mem_free(view->free_calls);
+        view->free_calls = next;
+    }
+    mem_free(view);
+}
+
+struct key_view view_redis_keys(struct view_redis *view) {
+    return (struct key_view){.self = view, .account = get_account};
+}
