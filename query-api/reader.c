@@ -2,7 +2,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
-#include <stdatomic.h>
+#include <stdio.h>
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
@@ -13,6 +13,8 @@ enum {
     ROWS_AFTER_BEHIND_US = 250000,   /* the key view lives and is behind: it will get there */
     ROWS_AFTER_MISSING_US = 100000,  /* it has no such key: it may have lost it */
     TICK_SLACK_US = 500,             /* who is due this soon is due now */
+    FIRST_LOOK_US = 250000, /* even timeout_ms=0 waits so long for one view to answer */
+    FIRST_LOOK_AGAIN_US = 1000,
     DRAIN_WAIT_US = 1000000,
     FREE_READS_MAX = 1024,
     SCRATCH_BYTES_MAX = 512 * 1024,
@@ -274,6 +276,7 @@ static void on_keys(void *arg, enum err_code code, const struct account_view *ac
         read->rows_due_us = 0;
     }
     read->keys_code = code;
+    read->seen = read->seen || code == ERR_OK;
     if (code == ERR_OK && account->version > read->visible_version) {
         read->visible_version = account->version;
     }
@@ -302,6 +305,7 @@ static void on_rows(void *arg, const struct row_result *result) {
     const bool failed = has_failed(result->code);
     const int64_t version = result->code == ERR_OK ? result->head_version : 0;
     read->rows_code = result->code;
+    read->seen = read->seen || !failed;
     if (version > read->visible_version) {
         read->visible_version = version;
     }
@@ -348,6 +352,12 @@ static void look(struct read *read, int64_t now_us) {
     if (read->reader->draining && read->deadline_us > now_us + DRAIN_WAIT_US) {
         read->deadline_us = now_us + DRAIN_WAIT_US;
     }
+    if (now_us >= read->deadline_us && !read->seen &&
+        (read->keys_in_flight || read->rows_in_flight) &&
+        now_us < read->started_us + FIRST_LOOK_US) {
+        waiters_move(&read->reader->waiters, &read->waiter, now_us + FIRST_LOOK_AGAIN_US);
+        return;
+    }
     if (now_us >= read->deadline_us) {
         fail_behind(read);
         read_free_if_done(read);
@@ -384,7 +394,6 @@ static void start_waiting(struct read *read) {
         return;
     }
     metric_set(reader->waiting, (int64_t)reader->waiters.count);
-    /* The first look is now, whatever the time limit: timeout_ms=0 means "only if it is there". */
     if (read->kind->answer_key != NULL) {
         read->rows_due_us = now_us + ROWS_AFTER_BEHIND_US;
         look_at_keys(read);

@@ -47,6 +47,7 @@ struct read {
     int64_t visible_version; /* the latest seen so far */
     enum err_code keys_code; /* the last outcome */
     enum err_code rows_code;
+    bool seen; /* a view has said which version is visible, if any */
     bool keys_in_flight;
     bool rows_in_flight;
     struct read *next, *previous; /* among the reader's live reads */

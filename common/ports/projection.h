@@ -1,0 +1,96 @@
+/*
+ * A projection: one file that says which tables it keeps and what each event does to them; one line
+ * in projector/registry.c; one migration. It writes no SQL and no Lua: sinks turn its row writes into
+ * one set-wise statement per table, or one script call, per batch.
+ *
+ * `project` is pure: its only input is the event, its only output the rows it emits. So the same
+ * event always means the same rows, whichever replica applies it and how often it is tried.
+ */
+#ifndef DAYBOOK_PORTS_PROJECTION_H
+#define DAYBOOK_PORTS_PROJECTION_H
+
+#include <stdbool.h>
+
+#include "common/domain/aggregate.h"
+#include "common/ports/recorded_event.h"
+
+enum {
+    MODEL_COLUMNS_MAX = 12,
+    MODEL_TABLES_MAX = 4,
+    MODEL_STREAM_COLUMN = 0, /* in keyed-by-stream tables the first column is the stream id */
+};
+
+enum column_kind {
+    COLUMN_TEXT,
+    COLUMN_I64,
+    COLUMN_TIME, /* int64 microseconds since 1970 */
+    COLUMN_DATE, /* int64 days since 1970 */
+    COLUMN_UUID,
+};
+
+enum column_merge {
+    MERGE_SET, /* the newest value stays */
+    MERGE_ADD, /* values are summed; COLUMN_I64 only */
+};
+
+struct model_column {
+    const char *name;
+    enum column_kind kind;
+    enum column_merge merge;
+};
+
+enum model_store { STORE_PG = 1, STORE_REDIS = 2 };
+
+struct model_table {
+    const char *name; /* daybook.<name> in PostgreSQL */
+    const struct model_column *columns;
+    size_t column_count;
+    size_t key_count;     /* the first columns are the key */
+    int version_column;   /* guards each row: an older version never overwrites; -1: none */
+    unsigned stores;      /* enum model_store bits */
+    const char *redis_prefix; /* key {p<partition>}:<prefix>:<key>[:<key>…], a hash */
+};
+
+struct cell {
+    bool set; /* a column that is not set keeps its value */
+    int64_t number;
+    struct str text; /* TEXT; lives as long as the batch */
+    struct uuid uuid;
+};
+
+struct row {
+    const struct model_table *table;
+    struct cell cells[MODEL_COLUMNS_MAX];
+};
+
+/* Adds a row; returns it with nothing set. Never NULL. */
+struct emitter;
+struct row *emit_row(struct emitter *emitter, const struct model_table *table);
+
+static inline void row_text(struct row *row, int column, struct str value) {
+    row->cells[column] = (struct cell){.set = true, .text = value};
+}
+static inline void row_i64(struct row *row, int column, int64_t value) {
+    row->cells[column] = (struct cell){.set = true, .number = value};
+}
+static inline void row_uuid(struct row *row, int column, const struct uuid *value) {
+    row->cells[column] = (struct cell){.set = true, .uuid = *value};
+}
+
+/* One event with its place: what a projection sees. */
+struct projected_event {
+    const struct recorded_event *recorded;
+    const struct aggregate *aggregate;
+    const struct event *event; /* decoded; like the recorded one it lives as long as the batch */
+    int32_t partition;
+};
+
+struct projection {
+    const char *name;
+    int version; /* raised when what it writes changes */
+    const struct model_table *const *tables;
+    size_t table_count;
+    void (*project)(const struct projected_event *event, struct emitter *emitter);
+};
+
+#endif

@@ -1,0 +1,50 @@
+#include "query-api/config.h"
+
+#define KEY(member) offsetof(struct query_api_config, member)
+
+static const struct config_key keys[] = {
+    {"DAYBOOK_HTTP_ADDRESS", CONFIG_STRING, KEY(http_address), "127.0.0.1", 7, 15, NULL, false, "",
+     "IPv4 address to listen on"},
+    {"DAYBOOK_HTTP_PORT", CONFIG_INT, KEY(http_port), "8082", 0, 65535, NULL, false, "",
+     "port to listen on; 0 takes any free one"},
+    {"DAYBOOK_HTTP_THREADS", CONFIG_INT, KEY(http_threads), "1", 1, 32, NULL, false, "",
+     "threads that answer requests, each with its own connection to Redis"},
+    {"DAYBOOK_HTTP_CONNECTIONS_MAX", CONFIG_INT, KEY(http_connections_max), "16384", 1, 100000,
+     NULL, false, "", "connections at a time; further ones are refused"},
+    {"DAYBOOK_HTTP_IDLE_TIMEOUT_S", CONFIG_INT, KEY(http_idle_timeout_s), "75", 1, 3600, NULL,
+     false, "s", "a connection without traffic for so long is closed"},
+    {"DAYBOOK_READ_DATABASE_URL", CONFIG_URL, KEY(read_database_url), NULL, 1, 1024,
+     "postgresql:// postgres://", false, "", "read models, role with SELECT on them"},
+    {"DAYBOOK_REDIS_URL", CONFIG_URL, KEY(redis_url), NULL, 1, 1024, "redis://", false, "",
+     "read models: redis://[user][:password]@host[:port][/database]"},
+    {"DAYBOOK_TOPIC_PARTITIONS", CONFIG_INT, KEY(topic_partitions), "6", 1, 1024, NULL, false, "",
+     "partitions of the topic: keys in Redis are sorted by them, as the projectors do"},
+    {"DAYBOOK_REDIS_TIMEOUT_MS", CONFIG_INT, KEY(redis_timeout_ms), "500", 10, 10000, NULL, false,
+     "ms", "longest wait for an answer of Redis before PostgreSQL is asked"},
+    {"DAYBOOK_REDIS_CONNECT_TIMEOUT_MS", CONFIG_INT, KEY(redis_connect_timeout_ms), "1000", 10,
+     60000, NULL, false, "ms", "longest wait for a connection to Redis"},
+    {"DAYBOOK_REDIS_IN_FLIGHT_MAX", CONFIG_INT, KEY(redis_in_flight_max), "32768", 1, 1000000, NULL,
+     false, "", "requests per thread that wait for Redis; one more is answered 503"},
+    {"DAYBOOK_PG_THREADS", CONFIG_INT, KEY(pg_threads), "4", 1, 64, NULL, false, "",
+     "threads that read from PostgreSQL, each with one connection"},
+    {"DAYBOOK_PG_QUEUE_MAX", CONFIG_INT, KEY(pg_queue_max), "1024", 1, 100000, NULL, false, "reads",
+     "reads waiting for one of them; one more is answered 503"},
+    {"DAYBOOK_PG_CONNECT_TIMEOUT_MS", CONFIG_INT, KEY(pg_connect_timeout_ms), "1000", 10, 60000,
+     NULL, false, "ms", "longest wait for a connection to PostgreSQL"},
+    {"DAYBOOK_PG_TIMEOUT_MS", CONFIG_INT, KEY(pg_timeout_ms), "2000", 10, 60000, NULL, false, "ms",
+     "longest wait of a read in the queue, and longest run of its statement"},
+    {"DAYBOOK_WAITERS_MAX", CONFIG_INT, KEY(waiters_max), "10000", 1, 1000000, NULL, false, "",
+     "requests per thread that wait for a version; one more is answered 503"},
+    {"DAYBOOK_DRAIN_MS", CONFIG_INT, KEY(drain_ms), "10000", 0, 600000, NULL, false, "ms",
+     "at SIGTERM: longest wait for requests in hand"},
+    {"DAYBOOK_LOG_LEVEL", CONFIG_LEVEL, KEY(log_level), "info", 0, 0, NULL, false, "",
+     "least severe level that is logged"},
+};
+
+const struct config_spec query_api_config_spec = {
+    .program = "daybook-query-api",
+    .summary = "answers reads from Redis, and from PostgreSQL where Redis has no answer",
+    .keys = keys,
+    .key_count = ARRAY_LEN(keys),
+    .struct_bytes = sizeof(struct query_api_config),
+};
