@@ -104,3 +104,54 @@ $(eval $(call test_binary,e2e,$(E2E_SRC)))
 tests: $(TEST_BIN) ## build the test programs
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
+
+# --- the local stack (scripts/stack.sh) ---
+
+up: ## install what is missing, build, start everything, print the addresses
+	@scripts/stack.sh up
+
+down: ## stop exactly what was started; the data stay
+	@scripts/stack.sh down
+
+status: ## each process, its health, the projection lag
+	@scripts/stack.sh status
+
+logs: ## the last log lines; NAME=relay for one process, FOLLOW=1 to follow
+	@scripts/stack.sh logs $(NAME) $(if $(FOLLOW),-f)
+
+reset: ## stop, and delete all data after asking (FORCE=1: without asking)
+	@scripts/stack.sh reset
+
+demo: ## bring the stack up and play a short story against it
+	@scripts/stack.sh demo
+
+# --- tests and checks ---
+
+test: ## all tests: unit, contract, integration, end to end, on servers of their own
+	@scripts/test.sh all
+
+test-unit: ## unit tests alone: no server, a few seconds
+	@scripts/test.sh unit
+
+check: ## clang-format, clang-tidy, cppcheck, shellcheck, layering, headers compile alone
+	@scripts/check.sh
+
+format: ## rewrite the sources as clang-format has them
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+# Each header compiled by itself.
+HEADERS := $(shell git ls-files '*.h' 2>/dev/null)
+check-headers: $(patsubst %.h,$(B)/headers/%.ok,$(HEADERS))
+$(B)/headers/%.ok: %.h
+	@mkdir -p $(@D)
+	@$(CC) $(STD) $(WARN) -x c -fsyntax-only -Wno-pragma-once-outside-header $< && touch $@
+
+clean: ## delete what was built; the stack's data stay
+	@rm -rf build/release build/address-undefined build/thread build/headers
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | \
+	    awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
+	@echo "  SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the normal build"
+
+.PHONY: all tests up down status logs reset demo test test-unit check check-headers format clean help

@@ -185,7 +185,7 @@ static void lost(struct view_redis *view, const redisAsyncContext *connection) {
     view->lost_code = ERR_UNAVAILABLE;
     (void)snprintf(reason, sizeof(reason), "connection %s: %s",
                    view->phase == PHASE_CONNECTING ? "failed" : "lost",
-                   connection->err != 0 ? connection->errstr : "closed");
+                   connection->c.err != 0 ? connection->c.errstr : "closed");
     set_phase(view, PHASE_WAITING);
     tell(view, view->ever_up ? VIEW_DOWN : VIEW_STARTING, reason);
     step_after(view, backoff_next_ms(&view->backoff) * 1000);
