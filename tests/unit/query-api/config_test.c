@@ -50,5 +50,6 @@ Test(query_api_config, all_that_is_wrong_is_said_at_once) {
     cr_expect_not_null(strstr(problems.ptr, "DAYBOOK_READ_DATABASE_URL"));
     cr_expect_not_null(strstr(problems.ptr, "DAYBOOK_REDIS_URL"));
     cr_expect_not_null(strstr(problems.ptr, "DAYBOOK_TOPIC_PARTITIONS"));
+    config_release(&query_api_config_spec, &config);
     buf_release(&problems);
 }
