@@ -68,8 +68,10 @@ static bool address_text(const struct addrinfo *info, char out[HOST_LOOKUP_TEXT_
     return inet_ntop(info->ai_family, address, out, HOST_LOOKUP_TEXT_BYTES) != NULL;
 }
 
-enum host_lookup_state host_lookup_poll(struct host_lookup *lookup,
+enum host_lookup_state host_lookup_poll(struct host_lookup *lookup, size_t turn,
                                         char out[HOST_LOOKUP_TEXT_BYTES], struct err *err) {
+    size_t count = 0;
+
     if (!lookup->started && lookup->start_error == 0) {
         return str_copy(out, HOST_LOOKUP_TEXT_BYTES, str_from(lookup->host)) ? HOST_LOOKUP_DONE
                                                                              : HOST_LOOKUP_FAILED;
@@ -79,11 +81,16 @@ enum host_lookup_state host_lookup_poll(struct host_lookup *lookup,
     if (state == EAI_INPROGRESS) {
         return HOST_LOOKUP_PENDING;
     }
-    for (const struct addrinfo *info = state == 0 ? lookup->request.ar_result : NULL; info != NULL;
-         info = info->ai_next) {
-        if (address_text(info, out)) {
-            return HOST_LOOKUP_DONE;
-        }
+    const struct addrinfo *first = state == 0 ? lookup->request.ar_result : NULL;
+    for (const struct addrinfo *info = first; info != NULL; info = info->ai_next) {
+        count++;
+    }
+    const struct addrinfo *chosen = first;
+    for (size_t i = count > 0 ? turn % count : 0; i > 0; i--) {
+        chosen = chosen->ai_next;
+    }
+    if (chosen != NULL && address_text(chosen, out)) {
+        return HOST_LOOKUP_DONE;
     }
     (void)err_set(err, ERR_UNAVAILABLE, "%s: %s", lookup->host,
                   state != 0 ? gai_strerror(state) : "no address");

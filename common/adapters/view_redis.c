@@ -47,6 +47,7 @@ struct view_redis {
     struct redis_url url;
     enum phase phase;
     struct host_lookup *lookup;
+    size_t tries; /* to connect */
     redisAsyncContext *connection;
     int fd; /* of the connection */
     struct backoff backoff;
@@ -437,7 +438,7 @@ static void resolve(struct view_redis *view) {
     char address[HOST_LOOKUP_TEXT_BYTES];
     struct err err = {0};
 
-    switch (host_lookup_poll(view->lookup, address, &err)) {
+    switch (host_lookup_poll(view->lookup, view->tries, address, &err)) {
     case HOST_LOOKUP_DONE:
         host_lookup_free(view->lookup);
         view->lookup = NULL;
@@ -466,6 +467,7 @@ static void step(void *arg) {
     switch (view->phase) {
     case PHASE_WAITING:
         view->lookup = host_lookup_new(view->url.host);
+        view->tries++;
         set_phase(view, PHASE_RESOLVING);
         resolve(view);
         break;

@@ -658,7 +658,8 @@ Test(view_redis, a_hash_that_makes_no_sense_is_corrupt, .timeout = 60) {
 }
 
 /* Ends all connections that use the database, but for our own. */
-static void kill_connections(int database) {
+static size_t kill_connections(int database) {
+    size_t killed = 0;
     char field[16];
     redisReply *list = redisCommand(v.redis, "CLIENT LIST");
 
@@ -670,9 +671,11 @@ static void kill_connections(int database) {
         int64_t client = 0;
         if (strstr(line, field) != NULL && sscanf(line, "id=%" SCNd64, &client) == 1) {
             command("CLIENT KILL ID %" PRId64 " SKIPME yes", client);
+            killed++;
         }
     }
     freeReplyObject(list);
+    return killed - 1; /* the list has ourselves as well */
 }
 
 Test(view_redis, recovers_from_a_killed_connection, .timeout = 60) {
@@ -682,7 +685,7 @@ Test(view_redis, recovers_from_a_killed_connection, .timeout = 60) {
     serve();
     cr_expect_eq(ask_key(id("a")).code, ERR_OK);
     for (int i = 0; i < 5; i++) {
-        kill_connections(REDIS_DATABASE_TO_KILL);
+        cr_expect_eq(kill_connections(REDIS_DATABASE_TO_KILL), 1);
         cr_expect_eq(ask_key(id("a")).code, ERR_OK);
     }
     end();
@@ -749,6 +752,6 @@ Test(view_pg, a_full_queue_refuses_and_the_accepted_are_answered, .timeout = 60)
         cr_assert_eq(many[i].code, many[i].refused ? ERR_LIMIT : ERR_OK);
     }
     cr_expect_gt(refused, 0);
-    cr_expect_lt(refused, (size_t)MANY - 8);
+    cr_expect_leq(refused, (size_t)MANY - 8);
     end();
 }

@@ -1,0 +1,215 @@
+/* The event store's contract, run against every adapter. */
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "../support/environment.h"
+#include "common/adapters/event_store_mem.h"
+#include "common/adapters/event_store_pg.h"
+#include "common/base/clock.h"
+
+enum adapter { MEMORY, POSTGRESQL };
+
+static struct uuid_source uuids;
+
+static struct event_store *make(enum adapter adapter) {
+    uuid_source_init(&uuids);
+    if (adapter == MEMORY) {
+        return event_store_mem_new();
+    }
+    return event_store_pg_new(&(struct event_store_pg_options){
+        .url = environment("DAYBOOK_TEST_COMMAND_URL"),
+        .connect_timeout_ms = 5000,
+        .statement_timeout_ms = 5000,
+    });
+}
+
+static struct recorded_event event_of(const char *stream, int64_t version) {
+    return (struct recorded_event){
+        .event_id = uuid_next(&uuids, clock_wall_us()),
+        .aggregate_type = STR("account"),
+        .stream_id = str_from(stream),
+        .version = version,
+        .event_type = STR("MoneyDeposited"),
+        .schema_version = 1,
+        .payload = STR("{\"text\":\"gr\xc3\xbc\xc3\x9f \\\"x\\\"\"}"),
+        .correlation_id = STR("corr"),
+        .command = STR("Deposit"),
+        .recorded_at_us = INT64_C(1700000000000001) + version,
+    };
+}
+
+static struct command_outcome outcome_of(const char *stream, const char *key) {
+    return (struct command_outcome){
+        .stream = {STR("account"), str_from(stream)},
+        .key = str_from(key),
+        .request_hash = -42,
+        .status = 409,
+        .version = 7,
+        .body = STR("{\"code\":\"x\"}\n"),
+        .recorded_at_us = INT64_C(1700000000000001),
+    };
+}
+
+static enum err_code append(struct event_store *store, const struct recorded_event *events,
+                            size_t event_count, const struct command_outcome *outcomes,
+                            size_t outcome_count) {
+    const struct append_batch batch = {events, event_count, outcomes, outcome_count};
+    struct err err = {0};
+
+    return store->ops->append(store, &batch, &err);
+}
+
+struct seen {
+    int64_t versions[16];
+    size_t streams[16];
+    size_t count;
+    struct uuid last_id;
+    char payload[128];
+    int64_t recorded_at_us;
+    size_t actor_len;
+};
+
+static enum err_code see(void *arg, size_t stream, const struct recorded_event *event,
+                         struct err *err) {
+    struct seen *seen = arg;
+
+    (void)err;
+    seen->versions[seen->count] = event->version;
+    seen->streams[seen->count++] = stream;
+    seen->last_id = event->event_id;
+    seen->recorded_at_us = event->recorded_at_us;
+    seen->actor_len = event->actor.len;
+    cr_assert(str_copy(seen->payload, sizeof(seen->payload), event->payload));
+    return ERR_OK;
+}
+
+static struct seen load(struct event_store *store, const char *stream, int64_t after) {
+    const struct stream_from from = {{STR("account"), str_from(stream)}, after};
+    struct seen seen = {0};
+    struct err err = {0};
+
+    cr_assert_eq(store->ops->load(store, &from, 1, see, &seen, &err), ERR_OK, "%s", err.message);
+    return seen;
+}
+
+static void see_outcome(void *arg, size_t index, const struct command_outcome *outcome) {
+    struct command_outcome *copy = arg;
+
+    (void)index;
+    *copy = *outcome;
+    copy->body = (struct str){outcome->body.len == 13 ? "13 bytes" : NULL, outcome->body.len};
+}
+
+#define EACH_ADAPTER(name)                                                                         \
+    static void check_##name(struct event_store *store);                                           \
+    Test(event_store_contract, name##_memory) {                                                    \
+        struct event_store *store = make(MEMORY);                                                  \
+        check_##name(store);                                                                       \
+        store->ops->free(store);                                                                   \
+    }                                                                                              \
+    Test(event_store_contract, name##_postgresql) {                                                \
+        struct event_store *store = make(POSTGRESQL);                                              \
+        check_##name(store);                                                                       \
+        store->ops->free(store);                                                                   \
+    }                                                                                              \
+    static void check_##name(struct event_store *store)
+
+EACH_ADAPTER(what_was_appended_is_loaded) {
+    const char *id = fresh_id("s");
+    const struct recorded_event events[] = {event_of(id, 1), event_of(id, 2), event_of(id, 3)};
+
+    cr_assert_eq(append(store, events, 3, NULL, 0), ERR_OK);
+    const struct seen all = load(store, id, 0);
+    cr_assert_eq(all.count, 3);
+    cr_assert_eq(all.versions[0], 1);
+    cr_assert_eq(all.versions[2], 3);
+    cr_assert_eq(memcmp(&all.last_id, &events[2].event_id, sizeof(all.last_id)), 0);
+    cr_assert_str_eq(all.payload, events[2].payload.ptr);
+    cr_assert_eq(all.recorded_at_us, events[2].recorded_at_us);
+    cr_assert_eq(all.actor_len, 0);
+    cr_assert_eq(load(store, id, 2).count, 1);
+    cr_assert_eq(load(store, fresh_id("none"), 0).count, 0);
+}
+
+EACH_ADAPTER(a_taken_version_is_a_conflict_and_leaves_nothing) {
+    const char *id = fresh_id("s");
+    const char *other = fresh_id("o");
+    const struct recorded_event first = event_of(id, 1);
+    const struct recorded_event again[] = {event_of(other, 1), event_of(id, 1)};
+    const struct command_outcome outcome = outcome_of(other, "k");
+
+    cr_assert_eq(append(store, &first, 1, NULL, 0), ERR_OK);
+    cr_assert_eq(append(store, again, 2, &outcome, 1), ERR_CONFLICT);
+    cr_assert_eq(load(store, id, 0).count, 1);
+    cr_assert_eq(load(store, other, 0).count, 0);
+    cr_assert_eq(append(store, again, 1, &outcome, 1), ERR_OK, "nothing of it had stayed");
+}
+
+EACH_ADAPTER(a_key_is_kept_once_with_its_answer) {
+    const char *id = fresh_id("s");
+    const struct command_outcome outcome = outcome_of(id, "key-1");
+    const struct recorded_event event = event_of(id, 1);
+    const struct outcome_key key = {outcome.stream, outcome.key};
+    const struct outcome_key unknown = {outcome.stream, STR("key-2")};
+    struct command_outcome found = {0};
+    struct err err = {0};
+
+    cr_assert_eq(append(store, NULL, 0, &outcome, 1), ERR_OK);
+    cr_assert_eq(append(store, &event, 1, &outcome, 1), ERR_CONFLICT);
+    cr_assert_eq(load(store, id, 0).count, 0);
+    cr_assert_eq(store->ops->find_outcomes(store, &key, 1, see_outcome, &found, &err), ERR_OK);
+    cr_assert_eq(found.request_hash, -42);
+    cr_assert_eq(found.status, 409);
+    cr_assert_eq(found.version, 7);
+    cr_assert_eq(found.body.len, 13);
+    cr_assert_eq(found.recorded_at_us, outcome.recorded_at_us);
+    found.status = 0;
+    cr_assert_eq(store->ops->find_outcomes(store, &unknown, 1, see_outcome, &found, &err), ERR_OK);
+    cr_assert_eq(found.status, 0);
+}
+
+EACH_ADAPTER(whether_a_batch_took_effect_can_be_asked) {
+    const char *id = fresh_id("s");
+    const struct recorded_event done = event_of(id, 1);
+    const struct recorded_event never = event_of(id, 1);
+    const struct command_outcome outcome = outcome_of(id, "k");
+    bool appended = false;
+    struct err err = {0};
+
+    cr_assert_eq(append(store, &done, 1, NULL, 0), ERR_OK);
+    cr_assert_eq(store->ops->was_appended(store, &(struct append_batch){&done, 1, NULL, 0},
+                                          &appended, &err),
+                 ERR_OK);
+    cr_assert(appended);
+    cr_assert_eq(store->ops->was_appended(store, &(struct append_batch){&never, 1, NULL, 0},
+                                          &appended, &err),
+                 ERR_OK);
+    cr_assert_not(appended);
+    cr_assert_eq(store->ops->was_appended(store, &(struct append_batch){NULL, 0, &outcome, 1},
+                                          &appended, &err),
+                 ERR_OK);
+    cr_assert_not(appended);
+    cr_assert_eq(append(store, NULL, 0, &outcome, 1), ERR_OK);
+    cr_assert_eq(store->ops->was_appended(store, &(struct append_batch){NULL, 0, &outcome, 1},
+                                          &appended, &err),
+                 ERR_OK);
+    cr_assert(appended);
+}
+
+EACH_ADAPTER(several_streams_are_loaded_at_once_in_order) {
+    const char *a = fresh_id("a");
+    const char *b = fresh_id("b");
+    const struct recorded_event events[] = {event_of(a, 1), event_of(b, 1), event_of(a, 2)};
+    const struct stream_from from[] = {{{STR("account"), str_from(b)}, 0},
+                                       {{STR("account"), str_from(a)}, 0},
+                                       {{STR("order"), str_from(a)}, 0}};
+    struct seen seen = {0};
+    struct err err = {0};
+
+    cr_assert_eq(append(store, events, 3, NULL, 0), ERR_OK);
+    cr_assert_eq(store->ops->load(store, from, 3, see, &seen, &err), ERR_OK);
+    cr_assert_eq(seen.count, 3);
+    cr_assert_eq(seen.streams[0], 0);
+    cr_assert_eq(seen.streams[1], 1);
+    cr_assert_eq(seen.versions[2], 2);
+}
