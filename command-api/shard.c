@@ -84,20 +84,36 @@ static enum err_code fold_loaded(void *arg, size_t index, const struct recorded_
     return ERR_OK;
 }
 
-/* Brings every stream of the batch up to the log: all of them, or only those not known yet. */
-static enum err_code load_streams(struct shard *shard, bool all, struct err *err) {
+enum load_scope { LOAD_MISSING, LOAD_DOUBTFUL, LOAD_ALL };
+
+static bool needs_loading(const struct stream_entry *entry, enum load_scope scope) {
+    switch (scope) {
+    case LOAD_MISSING:
+        return !entry->loaded;
+    case LOAD_DOUBTFUL:
+        return entry->doubtful && !entry->fresh;
+    case LOAD_ALL:
+        break;
+    }
+    return true;
+}
+
+/* Brings streams of the batch up to the log; `loaded`: how many there were to look at. */
+static enum err_code load_streams(struct shard *shard, enum load_scope scope, size_t *loaded,
+                                  struct err *err) {
     struct loading loading = {.shard = shard};
     enum err_code code = ERR_OK;
 
     for (size_t i = 0; i < shard->job_count; i++) {
         struct stream_entry *entry = shard->jobs[i]->entry;
         /* A stream is listed once: at its newest job. */
-        if ((all || !entry->loaded) && entry->first_in_batch == shard->jobs[i]) {
+        if (needs_loading(entry, scope) && entry->first_in_batch == shard->jobs[i]) {
             loading.entries[loading.count] = entry;
             loading.streams[loading.count++] =
                 (struct stream_from){key_of(entry), entry->committed.version};
         }
     }
+    *loaded = loading.count;
     if (loading.count == 0) {
         return ERR_OK;
     }
@@ -108,6 +124,7 @@ static enum err_code load_streams(struct shard *shard, bool all, struct err *err
     for (size_t i = 0; i < loading.count; i++) {
         if (code == ERR_OK) {
             loading.entries[i]->loaded = true;
+            loading.entries[i]->fresh = true;
         } else {
             stream_entry_forget(loading.entries[i]);
         }
@@ -225,6 +242,7 @@ static void decide_job(struct shard *shard, struct command_job *job) {
     /* One clock, monotone per stream: it may stand still, it never steps back. */
     job->command.time_us = now_us > state->recorded_at_us ? now_us : state->recorded_at_us;
     if (!precondition_holds(job, state->version)) {
+        job->entry->doubtful = true;
         answer_precondition_failed(job, state->version);
         record_outcome(shard, job);
         return;
@@ -233,6 +251,7 @@ static void decide_job(struct shard *shard, struct command_job *job) {
     shard->decision.event_count = 0;
     job->command.type->decide(state->data.bytes, &job->command, &shard->decision);
     if (shard->decision.rejection.kind != REJECTION_NONE) {
+        job->entry->doubtful = true;
         answer_rejected(job, &shard->decision.rejection, state->version);
         record_outcome(shard, job);
         return;
@@ -240,7 +259,7 @@ static void decide_job(struct shard *shard, struct command_job *job) {
     accept_job(shard, job);
 }
 
-static void decide_all(struct shard *shard) {
+static void decide_each(struct shard *shard) {
     shard->event_count = 0;
     shard->outcome_count = 0;
     for (size_t i = 0; i < shard->job_count; i++) {
@@ -251,6 +270,20 @@ static void decide_all(struct shard *shard) {
             decide_job(shard, shard->jobs[i]);
         }
     }
+}
+
+/* An accepted command on a stale state is refused by the append. A rejection has no such judge: where
+ * one rests on a state from memory, the stream is looked up first, and all is decided again when
+ * another replica has written to it. */
+static enum err_code decide_all(struct shard *shard, struct err *err) {
+    size_t looked_up = 0;
+
+    decide_each(shard);
+    const enum err_code code = load_streams(shard, LOAD_DOUBTFUL, &looked_up, err);
+    if (code == ERR_OK && looked_up > 0) {
+        decide_each(shard);
+    }
+    return code;
 }
 
 /* --- appending --- */
@@ -332,7 +365,8 @@ static enum err_code refresh(struct shard *shard, struct err *err) {
         code = shard->options.store->ops->find_outcomes(shard->options.store, keys, count,
                                                         found_outcome, keyed, err);
     }
-    return code == ERR_OK ? load_streams(shard, true, err) : code;
+    size_t loaded = 0;
+    return code == ERR_OK ? load_streams(shard, LOAD_ALL, &loaded, err) : code;
 }
 
 static void commit_states(struct shard *shard) {
@@ -362,10 +396,14 @@ static void fail_open_jobs(struct shard *shard, enum err_code code, const struct
 
 /* Decides and appends until it holds, is known to be impossible, or the tries are used up. */
 static enum err_code settle(struct shard *shard, struct err *err) {
-    enum err_code code = load_streams(shard, false, err);
+    size_t loaded = 0;
+    enum err_code code = load_streams(shard, LOAD_MISSING, &loaded, err);
 
     for (int tries = 0; code == ERR_OK; tries++) {
-        decide_all(shard);
+        code = decide_all(shard, err);
+        if (code != ERR_OK) {
+            break;
+        }
         code = append_once(shard, err);
         if (code == ERR_OUTCOME_UNKNOWN) {
             code = find_out(shard, err);
@@ -408,6 +446,8 @@ static void begin_batch(struct shard *shard, struct command_job **jobs, size_t c
             stream_cache_get(shard->cache, job->aggregate, job->command.stream_id, &hit);
         metric_add(hit ? shard->cache_hits : shard->cache_misses, 1);
         job->entry->in_batch = true;
+        job->entry->fresh = false;
+        job->entry->doubtful = false;
         job->next_in_stream = job->entry->first_in_batch;
         job->entry->first_in_batch = job;
         job->repeats = NULL;

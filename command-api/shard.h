@@ -11,7 +11,9 @@
  *  2. `committed` of a cached stream is a fold of the log up to its version; it changes only when a
  *     batch has committed or by loading.
  *  3. Every job taken is finished exactly once.
- *  4. A job that makes the whole batch fail by its data is found by trying each job alone.
+ *  4. A rejection rests on a state read from the log for its batch, never on memory alone: another
+ *     replica may have written.
+ *  5. A job that makes the whole batch fail by its data is found by trying each job alone.
  */
 #ifndef DAYBOOK_COMMAND_API_SHARD_H
 #define DAYBOOK_COMMAND_API_SHARD_H

@@ -1,0 +1,143 @@
+#include "common/adapters/publisher_mem.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+
+enum { RECORDS_MAX = 8192 };
+
+struct publisher_mem {
+    struct publisher base;
+    struct published topic[RECORDS_MAX];
+    size_t topic_count;
+    struct published waiting[RECORDS_MAX];
+    uint64_t tags[RECORDS_MAX];
+    size_t waiting_count;
+    size_t in_flight_max;
+    size_t allowed;
+    bool fail;
+    bool keep;
+    bool open;
+};
+
+static struct publisher_mem *self_of(struct publisher *publisher) {
+    return (struct publisher_mem *)(void *)publisher;
+}
+
+static enum err_code publisher_open(struct publisher *publisher, struct err *err) {
+    (void)err;
+    self_of(publisher)->open = true;
+    return ERR_OK;
+}
+
+static enum err_code publisher_read_tails(struct publisher *publisher, struct publish_mark *tails,
+                                          size_t count, struct err *err) {
+    const struct publisher_mem *self = self_of(publisher);
+
+    (void)err;
+    memset(tails, 0, count * sizeof(tails[0]));
+    for (size_t i = 0; i < self->topic_count; i++) {
+        tails[self->topic[i].partition] =
+            (struct publish_mark){self->topic[i].commit_lsn, self->topic[i].seq, true};
+    }
+    return ERR_OK;
+}
+
+static enum err_code publisher_publish(struct publisher *publisher, int32_t partition,
+                                       const struct change *change, uint64_t tag,
+                                       struct err *err) {
+    struct publisher_mem *self = self_of(publisher);
+
+    assert(self->open);
+    if (self->waiting_count == self->in_flight_max) {
+        return err_set(err, ERR_LIMIT, "full");
+    }
+    struct published *record = &self->waiting[self->waiting_count];
+    *record = (struct published){
+        .partition = partition, .commit_lsn = change->commit_lsn, .seq = change->seq};
+    if (!str_copy(record->stream_id, sizeof(record->stream_id), change->event.stream_id)) {
+        return err_set(err, ERR_INVALID, "the stream id is too long");
+    }
+    self->tags[self->waiting_count++] = tag;
+    return ERR_OK;
+}
+
+static void move_to_topic(struct publisher_mem *self, size_t count) {
+    assert(self->topic_count + count <= RECORDS_MAX);
+    memcpy(&self->topic[self->topic_count], self->waiting, count * sizeof(self->waiting[0]));
+    self->topic_count += count;
+    self->waiting_count -= count;
+    memmove(self->waiting, self->waiting + count, self->waiting_count * sizeof(self->waiting[0]));
+}
+
+static enum err_code publisher_poll(struct publisher *publisher, int64_t wait_ms,
+                                    publisher_delivered_fn *fn, void *arg, struct err *err) {
+    struct publisher_mem *self = self_of(publisher);
+
+    (void)wait_ms;
+    if (self->fail) {
+        self->fail = false;
+        move_to_topic(self, self->keep ? self->waiting_count : 0);
+        self->waiting_count = 0;
+        return err_set(err, ERR_UNAVAILABLE, "injected");
+    }
+    const size_t count =
+        self->waiting_count < self->allowed ? self->waiting_count : self->allowed;
+    for (size_t i = 0; i < count; i++) {
+        fn(arg, self->tags[i], ERR_OK);
+    }
+    memmove(self->tags, self->tags + count, (self->waiting_count - count) * sizeof(self->tags[0]));
+    move_to_topic(self, count);
+    self->allowed -= self->allowed == SIZE_MAX ? 0 : count;
+    return ERR_OK;
+}
+
+static int publisher_descriptor(const struct publisher *publisher) {
+    (void)publisher;
+    return -1;
+}
+
+static void publisher_close(struct publisher *publisher) {
+    self_of(publisher)->open = false;
+    self_of(publisher)->waiting_count = 0;
+}
+
+static void publisher_free(struct publisher *publisher) {
+    mem_free(self_of(publisher));
+}
+
+struct publisher *publisher_mem_new(size_t in_flight_max) {
+    static const struct publisher_ops ops = {
+        .open = publisher_open,
+        .read_tails = publisher_read_tails,
+        .publish = publisher_publish,
+        .poll = publisher_poll,
+        .descriptor = publisher_descriptor,
+        .close = publisher_close,
+        .free = publisher_free,
+    };
+    struct publisher_mem *self = mem_zalloc(sizeof(*self));
+
+    assert(in_flight_max <= RECORDS_MAX);
+    self->base.ops = &ops;
+    self->in_flight_max = in_flight_max;
+    self->allowed = SIZE_MAX;
+    return &self->base;
+}
+
+void publisher_mem_acknowledge(struct publisher *publisher, size_t count) {
+    self_of(publisher)->allowed = count;
+}
+
+void publisher_mem_fail_next(struct publisher *publisher, bool keep) {
+    self_of(publisher)->fail = true;
+    self_of(publisher)->keep = keep;
+}
+
+size_t publisher_mem_topic(const struct publisher *publisher, const struct published **records) {
+    const struct publisher_mem *self = (const struct publisher_mem *)(const void *)publisher;
+
+    *records = self->topic;
+    return self->topic_count;
+}
