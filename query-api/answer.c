@@ -60,9 +60,11 @@ bool answer_put_account(struct buf *out, const char *id, const struct account_vi
 }
 
 void answer_json(struct read *read, const struct buf *body) {
-    const struct str kept =
-        buf_failed(body) ? (struct str){0} : arena_str(&read->request->arena, buf_str(body));
+    struct str kept = {0};
 
+    if (!buf_failed(body)) {
+        kept = arena_str(&read->request->arena, buf_str(body));
+    }
     if (kept.ptr == NULL) {
         (void)problem_respond(read->request, 500, "answer_too_large", "Answer too large",
                               "the answer does not fit the limits of this process");

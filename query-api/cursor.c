@@ -43,7 +43,8 @@ static size_t base64_encode(char *out, const uint8_t *in, size_t len) {
     return written;
 }
 
-/* False for a foreign character, or for left-over bits that are not zero: each cursor has one spelling. */
+/* False for a foreign character, or for left-over bits that are not zero: each cursor has one
+ * spelling. */
 static bool base64_decode(uint8_t out[RAW_BYTES_MAX], struct str in, size_t *len) {
     uint32_t bits = 0;
     unsigned held = 0;

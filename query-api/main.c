@@ -1,8 +1,8 @@
 /*
  * daybook-query-api: start order
- *   configuration, signals, log → PostgreSQL readers → HTTP server (bound, not serving) → per HTTP thread: Redis view,
- *   PostgreSQL view, reader → serving → wait
- * and stop order: waiting requests are hurried, the server drains and its threads end, then the views, then the rest.
+ *   configuration, signals, log → PostgreSQL readers → HTTP server (bound, not serving) → per HTTP
+ * thread: Redis view, PostgreSQL view, reader → serving → wait and stop order: waiting requests are
+ * hurried, the server drains and its threads end, then the views, then the rest.
  */
 #include <stdio.h>
 #include <unistd.h>
@@ -105,9 +105,9 @@ static enum err_code start(struct process *p, struct err *err) {
     const size_t threads = (size_t)p->config.http_threads;
     enum err_code code = stop_new(&p->stop, err);
 
-    p->redis_views = mem_array(threads, sizeof(p->redis_views[0]));
-    p->pg_clients = mem_array(threads, sizeof(p->pg_clients[0]));
-    p->readers = mem_array(threads, sizeof(p->readers[0]));
+    p->redis_views = mem_array(threads, sizeof(struct view_redis *));
+    p->pg_clients = mem_array(threads, sizeof(struct view_pg_client *));
+    p->readers = mem_array(threads, sizeof(struct reader *));
     p->queries = (struct queries){.readers = p->readers, .count = threads};
     if (code == ERR_OK) {
         code = start_pg(p, err);

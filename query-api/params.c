@@ -63,9 +63,8 @@ static bool read_number(struct http_request *request, const struct spec *spec, s
     if (str_to_i64(value, out) && *out >= spec->min && *out <= spec->max) {
         return true;
     }
-    (void)snprintf(detail, sizeof(detail),
-                   "%s must be a whole number from %" PRId64 " to %" PRId64, spec->name, spec->min,
-                   spec->max);
+    (void)snprintf(detail, sizeof(detail), "%s must be a whole number from %" PRId64 " to %" PRId64,
+                   spec->name, spec->min, spec->max);
     return refuse(request, "parameter_invalid", "Parameter out of range", spec->name, detail);
 }
 

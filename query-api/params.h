@@ -1,6 +1,7 @@
 /*
- * The query parameters of all reads: one table of names, limits and meanings. Every query says which of them it takes;
- * anything else is refused by name, so that a misspelt parameter is never silently without effect.
+ * The query parameters of all reads: one table of names, limits and meanings. Every query says
+ * which of them it takes; anything else is refused by name, so that a misspelt parameter is never
+ * silently without effect.
  */
 #ifndef DAYBOOK_QUERY_API_PARAMS_H
 #define DAYBOOK_QUERY_API_PARAMS_H
@@ -34,8 +35,9 @@ struct params {
     struct str cursor; /* as sent; in the request */
 };
 
-/* Reads the request's query. False: it is wrong, and the request's response is the problem that says how. `now_us` is
- * the wall clock, against which `at` may not lie in the future. */
-MUST_CHECK bool params_read(struct http_request *request, unsigned allowed, int64_t now_us, struct params *out);
+/* Reads the request's query. False: it is wrong, and the request's response is the problem that
+ * says how. `now_us` is the wall clock, against which `at` may not lie in the future. */
+MUST_CHECK bool params_read(struct http_request *request, unsigned allowed, int64_t now_us,
+                            struct params *out);
 
 #endif

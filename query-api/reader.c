@@ -9,11 +9,11 @@
 #include "common/http/problem.h"
 
 enum {
-    ROW_LOOKS_MAX = 32,              /* looks of waiters at the row view in flight, per reader */
-    ROWS_AFTER_BEHIND_US = 250000,   /* the key view lives and is behind: it will get there */
-    ROWS_AFTER_MISSING_US = 100000,  /* it has no such key: it may have lost it */
-    TICK_SLACK_US = 500,             /* who is due this soon is due now */
-    FIRST_LOOK_US = 250000, /* even timeout_ms=0 waits so long for one view to answer */
+    ROW_LOOKS_MAX = 32,             /* looks of waiters at the row view in flight, per reader */
+    ROWS_AFTER_BEHIND_US = 250000,  /* the key view lives and is behind: it will get there */
+    ROWS_AFTER_MISSING_US = 100000, /* it has no such key: it may have lost it */
+    TICK_SLACK_US = 500,            /* who is due this soon is due now */
+    FIRST_LOOK_US = 250000,         /* even timeout_ms=0 waits so long for one view to answer */
     FIRST_LOOK_AGAIN_US = 1000,
     DRAIN_WAIT_US = 1000000,
     FREE_READS_MAX = 1024,
@@ -157,10 +157,9 @@ static void fail_corrupt(struct read *read, const char *store) {
 }
 
 static void fail_behind(struct read *read) {
-    const struct str members =
-        arena_printf(&read->request->arena,
-                     "\"visible_version\":%" PRId64 ",\"min_version\":%" PRId64,
-                     read->visible_version, read->params.min_version);
+    const struct str members = arena_printf(
+        &read->request->arena, "\"visible_version\":%" PRId64 ",\"min_version\":%" PRId64,
+        read->visible_version, read->params.min_version);
 
     if (read->reader->draining) {
         (void)problem_respond_with(read->request, 503, "draining", "Shutting down", members,
@@ -199,8 +198,8 @@ static enum err_code ask_rows(struct read *read) {
 
 static enum err_code ask_keys(struct read *read) {
     struct reader *reader = read->reader;
-    const enum err_code code = reader->options.keys.account(
-        reader->options.keys.self, str_from(read->id), on_keys, read);
+    const enum err_code code =
+        reader->options.keys.account(reader->options.keys.self, str_from(read->id), on_keys, read);
 
     read->keys_in_flight = code == ERR_OK;
     return code;
@@ -218,8 +217,8 @@ static void ask_rows_or_fail(struct read *read) {
 }
 
 /*
- * A waiting read looks at the row view where the key view can't tell: at once and at short intervals when it is gone,
- * now and then when it has no such key or stays behind.
+ * A waiting read looks at the row view where the key view can't tell: at once and at short
+ * intervals when it is gone, now and then when it has no such key or stays behind.
  */
 static void look_at_rows(struct read *read, int64_t now_us) {
     struct reader *reader = read->reader;
@@ -232,8 +231,8 @@ static void look_at_rows(struct read *read, int64_t now_us) {
     if (read->kind->answer_key == NULL || has_failed(read->keys_code)) {
         read->rows_due_us = now_us + 2 * interval_us;
     } else {
-        read->rows_due_us = now_us + (read->keys_code == ERR_OK ? ROWS_AFTER_BEHIND_US
-                                                                : ROWS_AFTER_MISSING_US);
+        read->rows_due_us =
+            now_us + (read->keys_code == ERR_OK ? ROWS_AFTER_BEHIND_US : ROWS_AFTER_MISSING_US);
     }
     const enum err_code code = ask_rows(read);
     if (code == ERR_OK || code == ERR_LIMIT) {
@@ -314,8 +313,8 @@ static void on_rows(void *arg, const struct row_result *result) {
         finish(read, SOURCE_POSTGRESQL);
     } else if (result->code == ERR_CORRUPT) {
         fail_corrupt(read, "postgresql");
-    } else if (failed && (!waits(read) || read->kind->answer_key == NULL ||
-                          has_failed(read->keys_code))) {
+    } else if (failed &&
+               (!waits(read) || read->kind->answer_key == NULL || has_failed(read->keys_code))) {
         fail_unavailable(read);
     }
     read_free_if_done(read);
@@ -334,16 +333,15 @@ static void arm(struct reader *reader) {
     const int64_t now_us = clock_monotonic_us();
     loop_cancel(reader->options.loop, reader->timer);
     reader->timer_due_us = first->due_us;
-    reader->timer = loop_after(reader->options.loop,
-                               first->due_us > now_us ? first->due_us - now_us : 0, on_tick,
-                               reader);
+    reader->timer = loop_after(
+        reader->options.loop, first->due_us > now_us ? first->due_us - now_us : 0, on_tick, reader);
     assert(reader->timer != 0);
 }
 
 /* When a waiting read that looks now has to be looked at again. */
 static int64_t next_look_us(const struct read *read, int64_t now_us) {
-    const int64_t next_us = now_us + waiters_interval_us(now_us - read->started_us,
-                                                         read->reader->waiters.count);
+    const int64_t next_us =
+        now_us + waiters_interval_us(now_us - read->started_us, read->reader->waiters.count);
 
     return next_us < read->deadline_us ? next_us : read->deadline_us;
 }

@@ -1,14 +1,16 @@
 /*
- * A reader answers the reads of one HTTP thread, on that thread's loop. It knows the order in which the views are asked
- * and how long; what is asked and how an answer looks is the queries' business (queries/).
+ * A reader answers the reads of one HTTP thread, on that thread's loop. It knows the order in which
+ * the views are asked and how long; what is asked and how an answer looks is the queries' business
+ * (queries/).
  *
- *  1. A read of the present asks the key view; where that has no answer (down, slow, no such key, nonsense) the row
- *     view. A 404 comes from the row view only. A read of the past, a page or a list asks the row view alone.
- *  2. A read with min_version waits in a heap (waiters.h), not in a thread: both views are looked at again at growing
- *     intervals until one shows that version or later, or its time is up (504).
+ *  1. A read of the present asks the key view; where that has no answer (down, slow, no such key,
+ * nonsense) the row view. A 404 comes from the row view only. A read of the past, a page or a list
+ * asks the row view alone.
+ *  2. A read with min_version waits in a heap (waiters.h), not in a thread: both views are looked
+ * at again at growing intervals until one shows that version or later, or its time is up (504).
  *  3. Everything of a read happens on its loop's thread, so nothing here needs a lock.
- *  4. An answered read may still be waited for by a view (it lost a race, or its time was up): it lives on without its
- *     request until the view has called back.
+ *  4. An answered read may still be waited for by a view (it lost a race, or its time was up): it
+ * lives on without its request until the view has called back.
  *  5. Bounded: waiters, looks at the row view in flight; the views bound the rest.
  */
 #ifndef DAYBOOK_QUERY_API_READER_H
@@ -63,21 +65,24 @@ struct reader_options {
 };
 
 struct reader *reader_new(const struct reader_options *options);
-/* After the loop has stopped. Reads that were cut off are released; their requests are not touched. */
+/* After the loop has stopped. Reads that were cut off are released; their requests are not touched.
+ */
 void reader_free(struct reader *reader);
 
 /*
- * Begins a read; returns HTTP_LATER always. `id` (may be empty) and `params` are copied, but for the cursor, which the
- * caller has decoded into `query`. `query->id` is replaced by the copy.
+ * Begins a read; returns HTTP_LATER always. `id` (may be empty) and `params` are copied, but for
+ * the cursor, which the caller has decoded into `query`. `query->id` is replaced by the copy.
  */
-enum http_result reader_start(struct reader *reader, struct http_request *request, const struct read_kind *kind,
-                              struct str id, const struct params *params, const struct row_query *query);
+enum http_result reader_start(struct reader *reader, struct http_request *request,
+                              const struct read_kind *kind, struct str id,
+                              const struct params *params, const struct row_query *query);
 
 /* For answers: a buffer that may be filled and copied from, empty. */
 struct buf *reader_scratch(struct reader *reader);
 struct log *reader_log(struct reader *reader);
 
-/* On the loop's thread: from now on nobody waits longer than a second; who still waits then gets 503 "draining". */
+/* On the loop's thread: from now on nobody waits longer than a second; who still waits then gets
+ * 503 "draining". */
 void reader_drain(void *reader);
 
 #endif

@@ -39,7 +39,8 @@ struct readiness {
 void readiness_init(struct readiness *readiness, struct health *health);
 void readiness_release(struct readiness *readiness);
 
-/* Adds the component `name` and returns a listener for the adapter behind it. At most READINESS_STORES_MAX. */
+/* Adds the component `name` and returns a listener for the adapter behind it. At most
+ * READINESS_STORES_MAX. */
 struct view_state_listener readiness_listen(struct readiness *readiness, const char *name);
 
 #endif

@@ -11,7 +11,8 @@ extern const char _binary_query_api_openapi_json_end[];
 
 static enum http_result get_openapi(void *context, struct http_request *request) {
     const char *start = _binary_query_api_openapi_json_start;
-    const size_t len = (size_t)(_binary_query_api_openapi_json_end - start);
+    /* Two symbols for the two ends of one object, which the compiler can't know. */
+    const size_t len = (size_t)((uintptr_t)_binary_query_api_openapi_json_end - (uintptr_t)start);
 
     (void)context;
     http_respond(request, 200, "application/json", str_of(start, len));

@@ -14,7 +14,8 @@ struct routes {
 };
 
 /* ERR_LIMIT: more routes than the table holds. Release in any case. */
-MUST_CHECK enum err_code routes_init(struct routes *routes, struct queries *queries, struct err *err);
+MUST_CHECK enum err_code routes_init(struct routes *routes, struct queries *queries,
+                                     struct err *err);
 void routes_release(struct routes *routes);
 
 #endif

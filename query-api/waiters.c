@@ -56,7 +56,7 @@ bool waiters_add(struct waiters *waiters, struct waiter *waiter, int64_t due_us)
     }
     if (waiters->count + 1 >= waiters->capacity) {
         waiters->capacity = waiters->capacity > 0 ? waiters->capacity * 2 : CAPACITY_FIRST;
-        waiters->heap = mem_resize(waiters->heap, waiters->capacity, sizeof(waiters->heap[0]));
+        waiters->heap = mem_resize(waiters->heap, waiters->capacity, sizeof(struct waiter *));
     }
     waiter->due_us = due_us;
     waiters->count++;

@@ -76,8 +76,7 @@ enum host_lookup_state host_lookup_poll(struct host_lookup *lookup, size_t turn,
         return str_copy(out, HOST_LOOKUP_TEXT_BYTES, str_from(lookup->host)) ? HOST_LOOKUP_DONE
                                                                              : HOST_LOOKUP_FAILED;
     }
-    const int state =
-        lookup->start_error != 0 ? lookup->start_error : gai_error(&lookup->request);
+    const int state = lookup->start_error != 0 ? lookup->start_error : gai_error(&lookup->request);
     if (state == EAI_INPROGRESS) {
         return HOST_LOOKUP_PENDING;
     }

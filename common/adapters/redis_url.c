@@ -63,7 +63,7 @@ static enum err_code parse_login(struct str login, struct redis_url *out, struct
 }
 
 static enum err_code parse_host(struct str text, struct redis_url *out, struct err *err) {
-    struct str host = text;
+    struct str host = {0};
     struct str port = {0};
     int64_t number = DEFAULT_PORT;
 

@@ -17,8 +17,8 @@ struct redis_url {
     int64_t database;                    /* 0 when absent */
 };
 
-/* User and password may be percent-encoded; an IPv6 host stands in brackets. ERR_INVALID says what is wrong without
- * repeating the password. */
+/* User and password may be percent-encoded; an IPv6 host stands in brackets. ERR_INVALID says what
+ * is wrong without repeating the password. */
 MUST_CHECK enum err_code redis_url_parse(struct str url, struct redis_url *out, struct err *err);
 
 #endif

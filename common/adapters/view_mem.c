@@ -19,7 +19,7 @@ struct line_record {
 };
 
 struct view_mem {
-    pthread_mutex_t lock; /* guards all below */
+    pthread_mutex_t lock;            /* guards all below */
     struct account_record *accounts; /* in byte order of the ids */
     size_t account_count;
     struct line_record *lines; /* in the order added */
@@ -172,8 +172,7 @@ static enum err_code read_past(const struct view_mem *store, const struct row_qu
     if (then != NULL) {
         out->account = (struct account_view){
             .version = then->version,
-            .status =
-                str_eq(str_from(then->kind), STR("closed")) ? ACCOUNT_CLOSED : ACCOUNT_OPEN,
+            .status = str_eq(str_from(then->kind), STR("closed")) ? ACCOUNT_CLOSED : ACCOUNT_OPEN,
             .balance_minor = then->balance_minor,
             .opened_at_us = first->recorded_at_us,
             .updated_at_us = then->recorded_at_us,
@@ -384,10 +383,9 @@ static enum err_code get_rows(void *self, const struct row_query *query, row_vie
     const enum err_code code = refusal(client->store->row_mood);
     client->store->row_calls += code == ERR_OK;
     pthread_mutex_unlock(&client->store->lock);
-    return code == ERR_OK
-               ? take(client, query->id,
-                      &(struct call){.query = *query, .row_done = done, .arg = arg})
-               : code;
+    return code == ERR_OK ? take(client, query->id,
+                                 &(struct call){.query = *query, .row_done = done, .arg = arg})
+                          : code;
 }
 
 struct view_mem_client *view_mem_client_new(struct view_mem *store, struct loop *loop) {

@@ -1,6 +1,6 @@
 /*
- * Both views in memory, for tests: one store that any thread may fill and disturb, and a face towards each loop. Answers
- * come on the loop, never inside the call, as the ports promise.
+ * Both views in memory, for tests: one store that any thread may fill and disturb, and a face
+ * towards each loop. Answers come on the loop, never inside the call, as the ports promise.
  */
 #ifndef DAYBOOK_ADAPTERS_VIEW_MEM_H
 #define DAYBOOK_ADAPTERS_VIEW_MEM_H

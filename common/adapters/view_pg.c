@@ -143,9 +143,7 @@ static void count_connection(struct worker *worker, const struct err *err) {
     const bool up = atomic_load(&pool->connected) > 0;
     pool->ever_up = pool->ever_up || up;
     if (listener->changed != NULL && (up || err->code != ERR_OK)) {
-        const enum view_state state = up              ? VIEW_UP
-                                      : pool->ever_up ? VIEW_DOWN
-                                                      : VIEW_STARTING;
+        const enum view_state state = up ? VIEW_UP : pool->ever_up ? VIEW_DOWN : VIEW_STARTING;
         listener->changed(listener->arg, state, up ? "" : err->message);
     }
     pthread_mutex_unlock(&pool->lock);
@@ -262,17 +260,16 @@ enum err_code view_pg_start(const struct view_pg_options *options, struct view_p
     for (size_t i = 0; i < options->threads; i++) {
         struct worker *worker = &pool->workers[i];
         worker->pool = pool;
-        pg_conn_init(&worker->connection,
-                     &(struct pg_conn_options){
-                         .url = options->url,
-                         .application_name = "daybook-query-api",
-                         .setup_sql = view_pg_sql_setup,
-                         .statements = view_pg_sql_statements,
-                         .statement_count = view_pg_sql_statement_count,
-                         .connect_timeout_ms = options->connect_timeout_ms,
-                         .statement_timeout_ms = options->statement_timeout_ms,
-                         .log = options->log,
-                     });
+        pg_conn_init(&worker->connection, &(struct pg_conn_options){
+                                              .url = options->url,
+                                              .application_name = "daybook-query-api",
+                                              .setup_sql = view_pg_sql_setup,
+                                              .statements = view_pg_sql_statements,
+                                              .statement_count = view_pg_sql_statement_count,
+                                              .connect_timeout_ms = options->connect_timeout_ms,
+                                              .statement_timeout_ms = options->statement_timeout_ms,
+                                              .log = options->log,
+                                          });
         const int failed = pthread_create(&worker->id, NULL, worker_main, worker);
         if (failed != 0) {
             const enum err_code code =

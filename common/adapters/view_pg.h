@@ -1,12 +1,15 @@
 /*
- * The row view on PostgreSQL: a small pool of worker threads, each with one connection and its prepared statements,
- * behind one bounded queue.
+ * The row view on PostgreSQL: a small pool of worker threads, each with one connection and its
+ * prepared statements, behind one bounded queue.
  *
- *  1. A read is queued by its loop's thread, run by a worker, and its result handed back on the same loop.
- *  2. No read waits for a connection: while no worker is connected reads are refused at once; workers connect again by
- *     themselves, with a back-off.
- *  3. A read whose connection turns out to be dead is tried once more on a new one, since reading changes nothing.
- *  4. A read that has waited in the queue longer than its time limit is answered ERR_TIMEOUT unread.
+ *  1. A read is queued by its loop's thread, run by a worker, and its result handed back on the
+ * same loop.
+ *  2. No read waits for a connection: while no worker is connected reads are refused at once;
+ * workers connect again by themselves, with a back-off.
+ *  3. A read whose connection turns out to be dead is tried once more on a new one, since reading
+ * changes nothing.
+ *  4. A read that has waited in the queue longer than its time limit is answered ERR_TIMEOUT
+ * unread.
  */
 #ifndef DAYBOOK_ADAPTERS_VIEW_PG_H
 #define DAYBOOK_ADAPTERS_VIEW_PG_H
@@ -31,9 +34,10 @@ struct view_pg_options {
     struct view_state_listener listener;
 };
 
-MUST_CHECK enum err_code view_pg_start(const struct view_pg_options *options, struct view_pg **out, struct err *err);
-/* Ends the workers; what they have not read yet is dropped without a call of `done`. Before it stop the loops (nobody
- * queues any more), after it free the clients, then the pool. */
+MUST_CHECK enum err_code view_pg_start(const struct view_pg_options *options, struct view_pg **out,
+                                       struct err *err);
+/* Ends the workers; what they have not read yet is dropped without a call of `done`. Before it stop
+ * the loops (nobody queues any more), after it free the clients, then the pool. */
 void view_pg_stop(struct view_pg *pool);
 void view_pg_free(struct view_pg *pool);
 

@@ -9,26 +9,24 @@
 
 const char view_pg_sql_setup[] = "SET default_transaction_read_only = on";
 
-/* Past states: the entry itself, the first one (when the account was opened), the newest one (how far the statement
- * goes), and the account's row for what entries do not carry. */
-#define PAST_COLUMNS                                                                               \
-    "SELECT h.version, s.version, s.kind, s.currency, coalesce(a.owner, ''), s.balance_minor,"     \
-    " o.recorded_at, s.recorded_at"                                                                \
+/* Past states: the entry itself, the first one (when the account was opened), the newest one (how
+ * far the statement goes), and the account's row for what entries do not carry. */
+#define PAST_COLUMNS                                                                           \
+    "SELECT h.version, s.version, s.kind, s.currency, coalesce(a.owner, ''), s.balance_minor," \
+    " o.recorded_at, s.recorded_at"                                                            \
     " FROM (SELECT max(version) AS version FROM daybook.statements WHERE account_id = $1) h"
-#define PAST_JOINS                                                                                 \
-    " LEFT JOIN daybook.statements o ON o.account_id = $1 AND o.version = 1"                       \
+#define PAST_JOINS                                                           \
+    " LEFT JOIN daybook.statements o ON o.account_id = $1 AND o.version = 1" \
     " LEFT JOIN daybook.accounts a ON a.account_id = $1"
 
 const struct pg_statement view_pg_sql_statements[] = {
     {"account", "SELECT version, status, currency, owner, balance_minor, opened_at, updated_at"
                 " FROM daybook.accounts WHERE account_id = $1"},
-    {"account_at_version",
-     PAST_COLUMNS " LEFT JOIN daybook.statements s ON s.account_id = $1 AND s.version = $2::bigint"
-         PAST_JOINS},
-    {"account_at_time",
-     PAST_COLUMNS " LEFT JOIN LATERAL (SELECT * FROM daybook.statements WHERE account_id = $1"
-                  " AND recorded_at <= $2::timestamptz ORDER BY version DESC LIMIT 1) s ON true"
-         PAST_JOINS},
+    {"account_at_version", PAST_COLUMNS
+     " LEFT JOIN daybook.statements s ON s.account_id = $1 AND s.version = $2::bigint" PAST_JOINS},
+    {"account_at_time", PAST_COLUMNS
+     " LEFT JOIN LATERAL (SELECT * FROM daybook.statements WHERE account_id = $1"
+     " AND recorded_at <= $2::timestamptz ORDER BY version DESC LIMIT 1) s ON true" PAST_JOINS},
     {"statement",
      "SELECT h.version, s.version, s.kind, s.amount_minor, s.balance_minor, s.currency, s.event_id,"
      " s.recorded_at"
@@ -59,7 +57,8 @@ static enum err_code corrupt(struct err *err) {
     return err_set(err, ERR_CORRUPT, "a row of the read model makes no sense");
 }
 
-/* The columns version, status, currency, owner, balance_minor, opened_at, updated_at from `first` on. */
+/* The columns version, status, currency, owner, balance_minor, opened_at, updated_at from `first`
+ * on. */
 static bool read_view(const PGresult *rows, int row, int first, struct account_view *out) {
     out->version = pg_get_i64(rows, row, first);
     out->status = account_view_status(pg_get_str(rows, row, first + 1));
@@ -96,8 +95,7 @@ static enum err_code read_past(const PGresult *rows, struct row_result *out, str
         return ERR_OK; /* the account is known, but was not there then */
     }
     account->version = pg_get_i64(rows, 0, 1);
-    account->status =
-        str_eq(pg_get_str(rows, 0, 2), STR("closed")) ? ACCOUNT_CLOSED : ACCOUNT_OPEN;
+    account->status = str_eq(pg_get_str(rows, 0, 2), STR("closed")) ? ACCOUNT_CLOSED : ACCOUNT_OPEN;
     account->balance_minor = pg_get_i64(rows, 0, 5);
     account->updated_at_us = pg_get_time_us(rows, 0, 7);
     if (is_null(rows, 0, 6) ||
@@ -189,13 +187,12 @@ static enum err_code send(struct pg_conn *connection, const struct row_query *qu
         return pg_conn_run(connection, "account_at_version",
                            (struct pg_param[]){id, i64_param(&version)}, 2, true, rows, err);
     case ROW_READ_ACCOUNT_AT_TIME:
-        return pg_conn_run(connection, "account_at_time",
-                           (struct pg_param[]){id, i64_param(&at)}, 2, true, rows, err);
+        return pg_conn_run(connection, "account_at_time", (struct pg_param[]){id, i64_param(&at)},
+                           2, true, rows, err);
     case ROW_READ_STATEMENT:
-        return pg_conn_run(
-            connection, "statement",
-            (struct pg_param[]){id, i64_param(&before_version), i64_param(&limit)}, 3, true, rows,
-            err);
+        return pg_conn_run(connection, "statement",
+                           (struct pg_param[]){id, i64_param(&before_version), i64_param(&limit)},
+                           3, true, rows, err);
     case ROW_READ_ACCOUNTS:
         return pg_conn_run(connection, "accounts", (struct pg_param[]){id, i64_param(&limit)}, 2,
                            true, rows, err);

@@ -9,6 +9,7 @@
 
 #include "common/adapters/host_lookup.h"
 #include "common/adapters/redis_url.h"
+#include "common/adapters/view_redis_hash.h"
 #include "common/base/clock.h"
 #include "common/base/hash.h"
 #include "common/base/mem.h"
@@ -146,8 +147,9 @@ static void call_pop(struct view_redis *view, struct call *call) {
 }
 
 /*
- * What every reply callback does first. hiredis calls back without a reply while it tears a connection down, before it
- * says that it does: from the first such call on nothing may be sent any more.
+ * What every reply callback does first. hiredis calls back without a reply while it tears a
+ * connection down, before it says that it does: from the first such call on nothing may be sent any
+ * more.
  */
 static bool answered(struct view_redis *view, struct call *call, const void *reply) {
     call_pop(view, call);
@@ -445,8 +447,7 @@ static void resolve(struct view_redis *view) {
         connect_to(view, address);
         break;
     case HOST_LOOKUP_PENDING:
-        if (clock_monotonic_us() - view->phase_since_us >
-            view->options.connect_timeout_ms * 1000) {
+        if (clock_monotonic_us() - view->phase_since_us > view->options.connect_timeout_ms * 1000) {
             drop(view, ERR_UNAVAILABLE, "the host's address could not be found in time");
         } else {
             step_after(view, RESOLVE_POLL_US);
@@ -493,55 +494,6 @@ static void step(void *arg) {
 
 /* --- accounts --- */
 
-static const char *const account_fields[] = {"version",       "status",    "currency",  "owner",
-                                             "balance_minor", "opened_at", "updated_at"};
-enum {
-    FIELD_VERSION,
-    FIELD_STATUS,
-    FIELD_CURRENCY,
-    FIELD_OWNER,
-    FIELD_BALANCE,
-    FIELD_OPENED_AT,
-    FIELD_UPDATED_AT,
-    FIELDS
-};
-static_assert(FIELDS == ARRAY_LEN(account_fields), "one index per field");
-
-static struct str field(const redisReply *reply, size_t index) {
-    const redisReply *element = reply->element[index];
-
-    return element->type == REDIS_REPLY_STRING ? str_of(element->str, (size_t)element->len)
-                                               : (struct str){0};
-}
-
-static enum err_code read_account(const redisReply *reply, struct account_view *out) {
-    size_t present = 0;
-
-    if (reply->type == REDIS_REPLY_ERROR) {
-        return strncmp(reply->str, "WRONGTYPE", 9) == 0 ? ERR_CORRUPT : ERR_UNAVAILABLE;
-    }
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != FIELDS) {
-        return ERR_CORRUPT;
-    }
-    for (size_t i = 0; i < FIELDS; i++) {
-        present += reply->element[i]->type == REDIS_REPLY_STRING;
-    }
-    if (present == 0) {
-        return ERR_NOT_FOUND;
-    }
-    out->status = account_view_status(field(reply, FIELD_STATUS));
-    const bool whole = out->status != ACCOUNT_NONE &&
-                       str_to_i64(field(reply, FIELD_VERSION), &out->version) &&
-                       out->version > 0 &&
-                       str_to_i64(field(reply, FIELD_BALANCE), &out->balance_minor) &&
-                       str_to_i64(field(reply, FIELD_OPENED_AT), &out->opened_at_us) &&
-                       str_to_i64(field(reply, FIELD_UPDATED_AT), &out->updated_at_us) &&
-                       str_copy(out->currency, sizeof(out->currency),
-                                field(reply, FIELD_CURRENCY)) &&
-                       str_copy(out->owner, sizeof(out->owner), field(reply, FIELD_OWNER));
-    return whole ? ERR_OK : ERR_CORRUPT;
-}
-
 static void on_account(redisAsyncContext *connection, void *raw, void *arg) {
     struct view_redis *view = connection->data;
     const struct call call = *(struct call *)arg;
@@ -551,7 +503,7 @@ static void on_account(redisAsyncContext *connection, void *raw, void *arg) {
     if (view->closing) {
         return;
     }
-    const enum err_code code = has_answer ? read_account(raw, &account) : view->lost_code;
+    const enum err_code code = has_answer ? view_redis_hash_read(raw, &account) : view->lost_code;
     metric_observe(view->seconds, clock_monotonic_us() - call.sent_us);
     metric_set(view->in_flight_gauge, (int64_t)view->in_flight);
     call.done(call.arg, code, code == ERR_OK ? &account : NULL);
@@ -560,8 +512,8 @@ static void on_account(redisAsyncContext *connection, void *raw, void *arg) {
 static enum err_code get_account(void *self, struct str id, key_view_fn *done, void *arg) {
     struct view_redis *view = self;
     char key[KEY_BYTES];
-    const char *argv[2 + FIELDS] = {"HMGET", key};
-    size_t lengths[2 + FIELDS] = {5};
+    const char *argv[2 + VIEW_REDIS_HASH_FIELDS] = {"HMGET", key};
+    size_t lengths[2 + VIEW_REDIS_HASH_FIELDS] = {5};
 
     if (view->phase != PHASE_READY) {
         return ERR_UNAVAILABLE;
@@ -575,13 +527,13 @@ static enum err_code get_account(void *self, struct str id, key_view_fn *done, v
         return ERR_INVALID;
     }
     lengths[1] = (size_t)length;
-    for (size_t i = 0; i < FIELDS; i++) {
-        argv[2 + i] = account_fields[i];
-        lengths[2 + i] = strlen(account_fields[i]);
+    for (size_t i = 0; i < VIEW_REDIS_HASH_FIELDS; i++) {
+        argv[2 + i] = view_redis_hash_fields[i];
+        lengths[2 + i] = strlen(view_redis_hash_fields[i]);
     }
     struct call *call = call_push(view, done, arg);
-    if (redisAsyncCommandArgv(view->connection, on_account, call, 2 + FIELDS, argv, lengths) !=
-        REDIS_OK) {
+    if (redisAsyncCommandArgv(view->connection, on_account, call, 2 + VIEW_REDIS_HASH_FIELDS, argv,
+                              lengths) != REDIS_OK) {
         assert(false);
     }
     arm_limit(view);

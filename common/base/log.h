@@ -54,7 +54,7 @@ static inline struct log_field log_bool(const char *name, bool value) {
 }
 /* The message of an error under the name "error". */
 static inline struct log_field log_err(const struct err *err) {
-    return (struct log_field){LOG_FIELD_STR, "error", str_from(err->message), 0};
+    return (struct log_field){LOG_FIELD_STR, "error", str_from(err ? err->message : NULL), 0};
 }
 
 #define LOG_FIELDS(...) ((const struct log_field[]){__VA_ARGS__, {LOG_FIELD_END, 0, {0, 0}, 0}})

@@ -1,6 +1,6 @@
 /*
- * The key view: an account as it stands now, by its id, from a key-value read model. Fast, and forgetful: a key that is
- * missing does not mean that the account does not exist.
+ * The key view: an account as it stands now, by its id, from a key-value read model. Fast, and
+ * forgetful: a key that is missing does not mean that the account does not exist.
  *
  * A key view belongs to one event loop. It never blocks; its answers come later, on the same loop.
  */
@@ -32,17 +32,18 @@ static inline enum account_status account_view_status(struct str name) {
 }
 
 /*
- * ERR_OK: `account`, borrowed for the call. ERR_NOT_FOUND: no such key. ERR_TIMEOUT, ERR_UNAVAILABLE: no answer, ask
- * elsewhere. ERR_CORRUPT: what is stored makes no sense. `account` is NULL but for ERR_OK.
+ * ERR_OK: `account`, borrowed for the call. ERR_NOT_FOUND: no such key. ERR_TIMEOUT,
+ * ERR_UNAVAILABLE: no answer, ask elsewhere. ERR_CORRUPT: what is stored makes no sense. `account`
+ * is NULL but for ERR_OK.
  */
 typedef void key_view_fn(void *arg, enum err_code code, const struct account_view *account);
 
 struct key_view {
     void *self;
     /*
-     * ERR_OK: `done` will be called exactly once, later (never inside this call), within the view's time limit.
-     * Otherwise it won't: ERR_UNAVAILABLE: not connected; ERR_LIMIT: too many requests in flight.
-     * `id` is borrowed for the call.
+     * ERR_OK: `done` will be called exactly once, later (never inside this call), within the view's
+     * time limit. Otherwise it won't: ERR_UNAVAILABLE: not connected; ERR_LIMIT: too many requests
+     * in flight. `id` is borrowed for the call.
      */
     enum err_code (*account)(void *self, struct str id, key_view_fn *done, void *arg);
 };

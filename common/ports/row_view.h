@@ -1,8 +1,9 @@
 /*
- * The row view: accounts and their statements from the relational read model: now, at any version or time, pages of
- * entries, lists. Slower than the key view and complete.
+ * The row view: accounts and their statements from the relational read model: now, at any version
+ * or time, pages of entries, lists. Slower than the key view and complete.
  *
- * A row view belongs to one event loop. It never blocks that loop; its answers come later, on the same loop.
+ * A row view belongs to one event loop. It never blocks that loop; its answers come later, on the
+ * same loop.
  */
 #ifndef DAYBOOK_PORTS_ROW_VIEW_H
 #define DAYBOOK_PORTS_ROW_VIEW_H
@@ -17,9 +18,10 @@ enum { ROW_VIEW_LIMIT_MAX = 200, STATEMENT_KIND_BYTES = 16 };
 enum row_read {
     ROW_READ_ACCOUNT,            /* id: now */
     ROW_READ_ACCOUNT_AT_VERSION, /* id, version */
-    ROW_READ_ACCOUNT_AT_TIME,    /* id, at_us: after the last event recorded at or before that time */
-    ROW_READ_STATEMENT,          /* id, before_version (0: from the newest), limit: newest first */
-    ROW_READ_ACCOUNTS,           /* id: the one to start after, or empty; limit: in the store's order of ids, which is fixed */
+    ROW_READ_ACCOUNT_AT_TIME, /* id, at_us: after the last event recorded at or before that time */
+    ROW_READ_STATEMENT,       /* id, before_version (0: from the newest), limit: newest first */
+    ROW_READ_ACCOUNTS, /* id: the one to start after, or empty; limit: in the store's order of ids,
+                          which is fixed */
 };
 
 struct row_query {
@@ -47,13 +49,12 @@ struct account_line {
 };
 
 /*
- * code: ERR_OK, ERR_NOT_FOUND: there is no such account; ERR_TIMEOUT, ERR_UNAVAILABLE, ERR_CORRUPT: no answer.
- * Of the rest only what belongs to the query is set:
- *   ACCOUNT             account, head_version (the same as account.version)
- *   ACCOUNT_AT_…        account; its version is 0 when the account exists but not (yet) there; head_version
- *   STATEMENT           lines, count, more, head_version (of the whole statement)
- *   ACCOUNTS            accounts, count, more
- * The owner in a past view is the account's present one: it is set at opening and never changes.
+ * code: ERR_OK, ERR_NOT_FOUND: there is no such account; ERR_TIMEOUT, ERR_UNAVAILABLE, ERR_CORRUPT:
+ * no answer. Of the rest only what belongs to the query is set: ACCOUNT             account,
+ * head_version (the same as account.version) ACCOUNT_AT_…        account; its version is 0 when the
+ * account exists but not (yet) there; head_version STATEMENT           lines, count, more,
+ * head_version (of the whole statement) ACCOUNTS            accounts, count, more The owner in a
+ * past view is the account's present one: it is set at opening and never changes.
  */
 struct row_result {
     enum err_code code;
@@ -71,9 +72,9 @@ typedef void row_view_fn(void *arg, const struct row_result *result);
 struct row_view {
     void *self;
     /*
-     * ERR_OK: `done` will be called exactly once, later (never inside this call), within the view's time limit.
-     * Otherwise it won't: ERR_UNAVAILABLE: not connected, or stopping; ERR_LIMIT: the queue is full.
-     * The query is borrowed for the call.
+     * ERR_OK: `done` will be called exactly once, later (never inside this call), within the view's
+     * time limit. Otherwise it won't: ERR_UNAVAILABLE: not connected, or stopping; ERR_LIMIT: the
+     * queue is full. The query is borrowed for the call.
      */
     enum err_code (*read)(void *self, const struct row_query *query, row_view_fn *done, void *arg);
 };

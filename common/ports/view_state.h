@@ -6,7 +6,8 @@ enum view_state {
     VIEW_STARTING, /* never reached so far */
     VIEW_UP,
     VIEW_DOWN,  /* reached earlier or not, now it does not answer; tried again */
-    VIEW_WRONG, /* it answers, but this process must not use it as the two are configured: an operator's task */
+    VIEW_WRONG, /* it answers, but this process must not use it as the two are configured: an
+                   operator's task */
 };
 
 /* Called on every change, from any thread. `reason`: one line, borrowed; "" when up. */

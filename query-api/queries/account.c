@@ -40,12 +40,12 @@ static void put_balance(struct read *read, const struct account_view *account) {
 
 /* The account is known, but was not there at the moment asked for. */
 static void not_there_then(struct read *read, const struct row_result *result) {
-    const struct str members = arena_printf(
-        &read->request->arena, "\"current_version\":%" PRId64, result->head_version);
+    const struct str members =
+        arena_printf(&read->request->arena, "\"current_version\":%" PRId64, result->head_version);
 
     if (read->query.read == ROW_READ_ACCOUNT_AT_VERSION) {
-        (void)problem_respond_with(read->request, 404, "version_not_reached",
-                                   "Version not reached", members,
+        (void)problem_respond_with(read->request, 404, "version_not_reached", "Version not reached",
+                                   members,
                                    "account \"%s\" is at version %" PRId64 ", not yet at %" PRId64,
                                    read->id, result->head_version, read->query.version);
     } else {

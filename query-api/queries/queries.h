@@ -1,7 +1,7 @@
 /*
- * The queries: each file here is one of them, with its handler, what it asks the views and how its answer looks. To add
- * one: write its file, declare its handler here, add its line to the table in routes.c and its path to
- * common/http/read_paths.c and openapi.json.
+ * The queries: each file here is one of them, with its handler, what it asks the views and how its
+ * answer looks. To add one: write its file, declare its handler here, add its line to the table in
+ * routes.c and its path to common/http/read_paths.c and openapi.json.
  */
 #ifndef DAYBOOK_QUERY_API_QUERIES_QUERIES_H
 #define DAYBOOK_QUERY_API_QUERIES_QUERIES_H

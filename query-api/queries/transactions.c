@@ -1,5 +1,5 @@
-/* An account's entries, newest first, a page at a time. A page begins below a version, so entries that arrive meanwhile
- * neither repeat nor hide any. */
+/* An account's entries, newest first, a page at a time. A page begins below a version, so entries
+ * that arrive meanwhile neither repeat nor hide any. */
 #include <inttypes.h>
 #include <stdio.h>
 

@@ -38,9 +38,8 @@ Test(query_api_config, needs_the_two_stores_and_has_defaults_for_the_rest) {
 }
 
 Test(query_api_config, all_that_is_wrong_is_said_at_once) {
-    struct setting settings[] = {{"DAYBOOK_REDIS_URL", "http://localhost"},
-                                 {"DAYBOOK_TOPIC_PARTITIONS", "0"},
-                                 {NULL, NULL}};
+    struct setting settings[] = {
+        {"DAYBOOK_REDIS_URL", "http://localhost"}, {"DAYBOOK_TOPIC_PARTITIONS", "0"}, {NULL, NULL}};
     struct query_api_config config;
     struct buf problems;
 

@@ -101,7 +101,8 @@ Test(past, has_an_entity_tag_of_its_own_version) {
 
 TestSuite(transactions, .init = set_up, .fini = tear_down, .timeout = 20);
 
-/* Reads a page; checks that it holds the versions from `first` down, `count` of them. Writes the cursor, or "". */
+/* Reads a page; checks that it holds the versions from `first` down, `count` of them. Writes the
+ * cursor, or "". */
 static void page_is(const char *target, int64_t first, size_t count, char cursor[128]) {
     struct answer answer;
 

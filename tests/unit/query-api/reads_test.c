@@ -151,9 +151,12 @@ Test(reads, without_the_row_view_the_key_view_still_answers_what_it_has) {
 }
 
 Test(reads, both_views_down_is_503_with_retry_after) {
-    static const char *const targets[] = {"/accounts/a1", "/accounts/a1/balance",
-                                          "/accounts/a1?version=1", "/accounts/a1/transactions",
-                                          "/accounts", "/accounts/a1?min_version=1"};
+    static const char *const targets[] = {"/accounts/a1",
+                                          "/accounts/a1/balance",
+                                          "/accounts/a1?version=1",
+                                          "/accounts/a1/transactions",
+                                          "/accounts",
+                                          "/accounts/a1?min_version=1"};
     struct answer answer;
     api_put_account(&api, "a1", 2);
 

@@ -1,4 +1,5 @@
-/* The table of paths: what the query API answers, what it leaves to the command API, and that its document says so. */
+/* The table of paths: what the query API answers, what it leaves to the command API, and that its
+ * document says so. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -57,8 +58,12 @@ Test(routes, allow_lists_the_methods_of_both_apis) {
 }
 
 Test(routes, an_unknown_path_is_404) {
-    static const char *const targets[] = {"/", "/account", "/accounts/", "/accounts/a1/",
-                                          "/accounts/a1/balance/x", "/accounts//balance"};
+    static const char *const targets[] = {"/",
+                                          "/account",
+                                          "/accounts/",
+                                          "/accounts/a1/",
+                                          "/accounts/a1/balance/x",
+                                          "/accounts//balance"};
     struct answer answer;
 
     for (size_t i = 0; i < ARRAY_LEN(targets); i++) {

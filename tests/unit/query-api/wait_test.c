@@ -183,7 +183,8 @@ Test(wait, all_of_many_waiters_are_answered_and_one_too_many_is_refused) {
         fds[i] = api_send(&api, "GET", "/accounts/a1/balance?min_version=2&timeout_ms=10000", "");
     }
     until_key_calls((size_t)2 * WAITERS_MAX);
-    const struct metric_gauge *waiters = metrics_gauge(api.metrics, "daybook_query_waiters", "", "");
+    const struct metric_gauge *waiters =
+        metrics_gauge(api.metrics, "daybook_query_waiters", "", "");
     cr_expect_eq(metric_gauge_value(waiters), WAITERS_MAX);
     api_get(&api, "/accounts/a1?min_version=2", &answer);
     answer_is_problem(&answer, 503, "overloaded");

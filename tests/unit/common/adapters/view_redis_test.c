@@ -1,4 +1,5 @@
-/* The key view against a Redis that misbehaves on command: a thread that speaks just enough of the protocol. */
+/* The key view against a Redis that misbehaves on command: a thread that speaks just enough of the
+ * protocol. */
 #include "common/adapters/view_redis.h"
 
 #include <arpa/inet.h>
@@ -45,8 +46,9 @@ static void say(int fd, const char *text) {
     (void)!send(fd, text, strlen(text), MSG_NOSIGNAL);
 }
 
-static const char account[] = "*7\r\n$1\r\n5\r\n$4\r\nopen\r\n$3\r\nUSD\r\n$-1\r\n$3\r\n700\r\n$1\r\n1"
-                              "\r\n$1\r\n2\r\n";
+static const char account[] =
+    "*7\r\n$1\r\n5\r\n$4\r\nopen\r\n$3\r\nUSD\r\n$-1\r\n$3\r\n700\r\n$1\r\n1"
+    "\r\n$1\r\n2\r\n";
 
 /* One reply per command in what has come; commands arrive whole here. False: hang up. */
 static bool reply(int fd, const char *text) {
@@ -272,8 +274,8 @@ Test(view_redis_faults, silence_is_a_time_out_and_then_a_refusal) {
     const int64_t started_us = clock_monotonic_us();
     cr_expect_eq(ask_once(&ask), ERR_TIMEOUT);
     const int64_t took_us = clock_monotonic_us() - started_us;
-    cr_expect_geq(took_us, (TIMEOUT_MS - 5) * 1000);
-    cr_expect_lt(took_us, (TIMEOUT_MS + 500) * 1000);
+    cr_expect_geq(took_us, (int64_t)(TIMEOUT_MS - 5) * 1000);
+    cr_expect_lt(took_us, (int64_t)(TIMEOUT_MS + 500) * 1000);
     until_state(VIEW_DOWN);
     cr_expect_eq(ask_once(&ask), ERR_UNAVAILABLE);
     cr_expect(ask.refused, "it must not wait");
