@@ -1,8 +1,11 @@
 /*
  * daybook-query-api: start order
- *   configuration, signals, log → PostgreSQL readers → HTTP server (bound, not serving) → per HTTP
- * thread: Redis view, PostgreSQL view, reader → serving → wait and stop order: waiting requests are
- * hurried, the server drains and its threads end, then the views, then the rest.
+ *
+ *   configuration, signals, log → PostgreSQL readers → HTTP server (bound, not serving)
+ *   → for each HTTP thread: Redis view, PostgreSQL view, reader → serving → wait
+ *
+ * and stop order: waiting requests are hurried, the server drains and its threads end, then the
+ * views, then the rest.
  */
 #include <stdio.h>
 #include <unistd.h>

@@ -443,9 +443,9 @@ status() {
                 health=ready
                 "ready_$name" >/dev/null 2>&1 || health='does not answer'
                 ;;
-            gateway) health=$(curl -s -m 2 "http://127.0.0.1:$gateway_port/health" | jq -r .status 2>/dev/null) ;;
+            gateway) health=$(curl -s -m 2 "http://127.0.0.1:$gateway_port/health" | jq -r .status 2>/dev/null) || health= ;;
             *) health=$(curl -s -m 2 "http://127.0.0.1:$(port_of "$name")/ready" |
-                jq -r '.status + ([.components[]? | select(.reason) | " (" + .name + ": " + .reason + ")"] | join(""))' 2>/dev/null) ;;
+                jq -r '.status + ([.components[]? | select(.reason) | " (" + .name + ": " + .reason + ")"] | join(""))' 2>/dev/null) || health= ;;
             esac
         else
             pid=- up=- health='not running'
@@ -456,7 +456,7 @@ status() {
     for name in $(names | grep '^projector' || true); do
         lag=$(curl -s -m 2 "http://127.0.0.1:$(port_of "$name")/metrics" |
             sed -n 's/^daybook_projector_lag_events{projection="\([^"]*\)".*} \([0-9]*\)$/\1 \2/p' |
-            awk '{ sum[$1] += $2 } END { for (p in sum) printf "%s %d  ", p, sum[p] }')
+            awk '{ sum[$1] += $2 } END { for (p in sum) printf "%s %d  ", p, sum[p] }') || lag=
         [ -z "$lag" ] || say "projection lag (events), $name: $lag"
     done
     return $failed

@@ -49,12 +49,15 @@ struct account_line {
 };
 
 /*
- * code: ERR_OK, ERR_NOT_FOUND: there is no such account; ERR_TIMEOUT, ERR_UNAVAILABLE, ERR_CORRUPT:
- * no answer. Of the rest only what belongs to the query is set: ACCOUNT             account,
- * head_version (the same as account.version) ACCOUNT_AT_…        account; its version is 0 when the
- * account exists but not (yet) there; head_version STATEMENT           lines, count, more,
- * head_version (of the whole statement) ACCOUNTS            accounts, count, more The owner in a
- * past view is the account's present one: it is set at opening and never changes.
+ * code: ERR_OK; ERR_NOT_FOUND: there is no such account; ERR_TIMEOUT, ERR_UNAVAILABLE, ERR_CORRUPT:
+ * no answer. Of the rest only what belongs to the query is set:
+ *
+ *   ACCOUNT       account, head_version (the same as account.version)
+ *   ACCOUNT_AT_…  account, whose version is 0 when it exists but not (yet) there; head_version
+ *   STATEMENT     lines, count, more, head_version (of the whole statement)
+ *   ACCOUNTS      accounts, count, more
+ *
+ * The owner in a past view is the account's present one: it is set at opening and never changes.
  */
 struct row_result {
     enum err_code code;
