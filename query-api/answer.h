@@ -5,8 +5,7 @@
 
 #include "query-api/reader.h"
 
-/* Appends {"id":…,"version":…,…}. False, with nothing useful appended, when the currency is none.
- */
+/* Appends {"id":…,"version":…}. False, with nothing useful appended, when the currency is none. */
 MUST_CHECK bool answer_put_account(struct buf *out, const char *id,
                                    const struct account_view *account);
 /* Appends "350.00" with its quotes. False when the currency is none. */

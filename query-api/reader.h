@@ -4,13 +4,14 @@
  * (queries/).
  *
  *  1. A read of the present asks the key view; where that has no answer (down, slow, no such key,
- * nonsense) the row view. A 404 comes from the row view only. A read of the past, a page or a list
- * asks the row view alone.
+ *     nonsense) the row view. A 404 comes from the row view only. A read of the past, a page or a
+ *     list asks the row view alone.
  *  2. A read with min_version waits in a heap (waiters.h), not in a thread: both views are looked
- * at again at growing intervals until one shows that version or later, or its time is up (504).
+ *     at again at growing intervals until one shows that version or later, or its time is up
+ *     (504).
  *  3. Everything of a read happens on its loop's thread, so nothing here needs a lock.
  *  4. An answered read may still be waited for by a view (it lost a race, or its time was up): it
- * lives on without its request until the view has called back.
+ *     lives on without its request until the view has called back.
  *  5. Bounded: waiters, looks at the row view in flight; the views bound the rest.
  */
 #ifndef DAYBOOK_QUERY_API_READER_H

@@ -3,13 +3,13 @@
  * prepared statements, behind one bounded queue.
  *
  *  1. A read is queued by its loop's thread, run by a worker, and its result handed back on the
- * same loop.
+ *     same loop.
  *  2. No read waits for a connection: while no worker is connected reads are refused at once;
- * workers connect again by themselves, with a back-off.
+ *     workers connect again by themselves, with a back-off.
  *  3. A read whose connection turns out to be dead is tried once more on a new one, since reading
- * changes nothing.
+ *     changes nothing.
  *  4. A read that has waited in the queue longer than its time limit is answered ERR_TIMEOUT
- * unread.
+ *     unread.
  */
 #ifndef DAYBOOK_ADAPTERS_VIEW_PG_H
 #define DAYBOOK_ADAPTERS_VIEW_PG_H

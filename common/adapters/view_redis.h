@@ -2,14 +2,14 @@
  * The key view on Redis: one hash per account, `{pN}:account:ID`, N being the id's partition.
  *
  *  1. Lives on one event loop: all calls from its thread, but for new and free (before the loop
- * runs, after it ended).
+ *     runs, after it ended).
  *  2. What a turn of the loop asks goes out in one write, pipelined over one connection.
  *  3. Before the first answer and every few seconds after it asks Redis for `daybook:partitions`.
- * While that is missing or differs from our own count nothing is answered from Redis: we would look
- * under the wrong keys.
- *  4. A request that waits longer than its time limit drops the connection: all in flight fail with
- * ERR_TIMEOUT, later ones with ERR_UNAVAILABLE at once, until a new connection has answered the
- * question of 3.
+ *     While that is missing or differs from our own count nothing is answered from Redis: we would
+ *     look under the wrong keys.
+ *  4. A request that waits longer than its time limit drops the connection: all in flight fail
+ *     with ERR_TIMEOUT, later ones with ERR_UNAVAILABLE at once, until a new connection has
+ *     answered the question of 3.
  *
  *     waiting ──▶ resolving ──▶ connecting ──▶ checking ──▶ ready
  *        ▲                                      ▲  │ missing, different   │

@@ -259,6 +259,21 @@ static void dispatch(const struct epoll_event *event) {
     }
 }
 
+/*
+ * The flag is cleared only once the eventfd was seen readable. Clearing it earlier, while a waker is
+ * between its exchange and its write, would leave the descriptor readable with nobody to drain it,
+ * and the loop spinning.
+ */
+static void drain_wakes(struct loop *loop, const struct epoll_event *events, int count) {
+    for (int i = 0; i < count; i++) {
+        uint64_t drained;
+        if (events[i].data.ptr == NULL) {
+            (void)!read(loop->wake_fd, &drained, sizeof(drained));
+            atomic_store(&loop->awake, false);
+        }
+    }
+}
+
 void loop_run(struct loop *loop) {
     struct epoll_event events[EVENTS_PER_TURN];
 
@@ -267,13 +282,7 @@ void loop_run(struct loop *loop) {
             loop->hooks[i].fn(loop->hooks[i].arg);
         }
         const int count = epoll_wait(loop->epoll_fd, events, EVENTS_PER_TURN, sleep_ms(loop));
-        if (atomic_load(&loop->awake)) {
-            uint64_t drained;
-            if (read(loop->wake_fd, &drained, sizeof(drained)) < 0) {
-                /* The write is still on its way: the next turn is an empty one. */
-            }
-            atomic_store(&loop->awake, false);
-        }
+        drain_wakes(loop, events, count);
         run_posts(loop);
         for (int i = 0; i < count; i++) {
             dispatch(&events[i]);

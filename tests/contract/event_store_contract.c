@@ -17,7 +17,7 @@ static struct event_store *make(enum adapter adapter) {
         return event_store_mem_new();
     }
     return event_store_pg_new(&(struct event_store_pg_options){
-        .url = environment("DAYBOOK_TEST_COMMAND_URL"),
+        .url = stack_environment("DAYBOOK_TEST_COMMAND_URL"),
         .connect_timeout_ms = 5000,
         .statement_timeout_ms = 5000,
     });

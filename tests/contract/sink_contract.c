@@ -29,7 +29,7 @@ static struct projection_sink *make(unsigned store, bool memory) {
     }
     if (store == STORE_PG) {
         return sink_pg_new(&(struct sink_pg_options){
-            .url = environment("DAYBOOK_TEST_PROJECTOR_URL"),
+            .url = stack_environment("DAYBOOK_TEST_PROJECTOR_URL"),
             .projection = &projection,
             .connect_timeout_ms = 5000,
             .statement_timeout_ms = 5000,
@@ -37,7 +37,7 @@ static struct projection_sink *make(unsigned store, bool memory) {
     }
     cr_assert_eq(sink_redis_new(
                      &(struct sink_redis_options){
-                         .url = environment("DAYBOOK_TEST_REDIS_URL"),
+                         .url = stack_environment("DAYBOOK_TEST_REDIS_URL"),
                          .projection = &projection,
                          .partitions = 6,
                          .timeout_ms = 5000,

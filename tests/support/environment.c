@@ -15,7 +15,7 @@ double now_seconds(void) {
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-const char *environment(const char *name) {
+const char *stack_environment(const char *name) {
     const char *value = getenv(name);
 
     cr_assert_not_null(value, "%s is not set: run the tests through scripts/test.sh", name);
@@ -28,7 +28,7 @@ const char *url_of(const char *base_variable, const char *format, ...) {
     char *text = texts[turn++ % 4];
     va_list args;
 
-    int len = snprintf(text, sizeof(texts[0]), "%s", environment(base_variable));
+    int len = snprintf(text, sizeof(texts[0]), "%s", stack_environment(base_variable));
     va_start(args, format);
     len += vsnprintf(text + len, sizeof(texts[0]) - (size_t)len, format, args);
     va_end(args);

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 /* The variable's value; the test fails when it is not set. */
-const char *environment(const char *name);
+const char *stack_environment(const char *name);
 /* base + path in a static buffer (four in turn). */
 const char *url_of(const char *base_variable, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
