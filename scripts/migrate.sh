@@ -15,12 +15,18 @@ url=${2:-}
 case $side in write | read) ;; *) fail 'usage: scripts/migrate.sh write|read URL' ;; esac
 [ -n "$url" ] || fail 'usage: scripts/migrate.sh write|read URL'
 
+# Arguments can be seen by every account of the machine: the password goes by the environment.
+if [[ $url =~ ^([a-z]+://[^:/@]+):([^@%]+)@(.*)$ ]]; then
+    export PGPASSWORD=${BASH_REMATCH[2]}
+    url=${BASH_REMATCH[1]}@${BASH_REMATCH[3]}
+fi
 sql() { psql -X -q -A -t -v ON_ERROR_STOP=1 "$url" "$@"; }
 
 sql -c 'SET client_min_messages = warning;
+    SELECT pg_advisory_xact_lock(726431);
     CREATE SCHEMA IF NOT EXISTS migrations;
     CREATE TABLE IF NOT EXISTS migrations.applied (number integer PRIMARY KEY, name text NOT NULL,
-    sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())' ||
+    sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())' >/dev/null ||
     fail "migrations ($side): the database can't be reached or refuses"
 done=$(sql -F ' ' -c 'SELECT number, sha256 FROM migrations.applied')
 
@@ -33,12 +39,15 @@ for file in "$root/infra/postgres/$side"/[0-9][0-9][0-9]_*.sql; do
         [ "$known" = "$hash" ] || fail "migrations ($side): $name was changed after it had been applied"
         continue
     fi
-    if sql -1 -c "SELECT pg_advisory_xact_lock(726431)" \
-        -c "INSERT INTO migrations.applied (number, name, sha256) VALUES ($number, '$name', '$hash')" \
-        -f "$file" >/dev/null; then
-        echo "applied $side/$name"
-    elif [ "$(sql -c "SELECT sha256 FROM migrations.applied WHERE number = $number")" != "$hash" ]; then
-        # Not because another run was faster.
-        fail "migrations ($side): $name failed"
-    fi
+    # The lock first, then the look: another run may have been faster.
+    sql -1 -f - <<EOF || fail "migrations ($side): $name failed"
+\o /dev/null
+SELECT pg_advisory_xact_lock(726431);
+SELECT NOT EXISTS (SELECT FROM migrations.applied WHERE number = $number) AS missing \gset
+\if :missing
+INSERT INTO migrations.applied (number, name, sha256) VALUES ($number, '$name', '$hash');
+\i '$file'
+\echo applied $side/$name
+\endif
+EOF
 done

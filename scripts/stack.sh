@@ -22,6 +22,9 @@ while IFS='=' read -r key value; do
     export "${key?}"
 done <infra/local.env
 
+# A proxy set for the outside world is none for this machine.
+export no_proxy=127.0.0.1,localhost NO_PROXY=127.0.0.1,localhost
+
 stack=${DAYBOOK_STACK:-local}
 state=${DAYBOOK_STATE_DIR:-$root/build/$stack}
 bin=${DAYBOOK_BIN_DIR:-$root/build/release/bin}
@@ -38,7 +41,8 @@ pg_port=$(port POSTGRES)
 redis_port=$(port REDIS)
 kafka_port=$(port KAFKA)
 kafka_controller_port=$(port KAFKA_CONTROLLER)
-projectors=$PROJECTORS
+# As many as the environment says, else as the last `up` started.
+projectors=${PROJECTORS:-$(cat "$run/projectors" 2>/dev/null || echo 1)}
 
 say() { printf '%s\n' "$*"; }
 warn() { printf 'daybook: %s\n' "$*" >&2; }
@@ -73,12 +77,15 @@ port_variable_of() {
     esac
 }
 
+declare -A log_begin=() # NAME → size of its log when this run started it
+
 # --- processes ---------------------------------------------------------------------------------
 
 start_time_of() { # clock ticks since boot: tells a process from a later one with the same pid
     local stat
     stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
     stat=${stat##*) }
+    # shellcheck disable=SC2086 # fields
     set -- $stat
     echo "${20}"
 }
@@ -90,18 +97,43 @@ pid_of() { # prints the pid when NAME runs
     ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null || return 1
     echo "$pid"
 }
+# What a process that was killed from outside left behind (nginx's workers): `launch` makes each process
+# the leader of a group and session of its own, and a pid is not given out again while its group exists.
+orphans_of() { # NAME: the pids of its group when the leader has ended
+    local pid started stat member
+    read -r pid started 2>/dev/null <"$run/$1.pid" || return 0
+    [ -n "$started" ] && ! pid_of "$1" >/dev/null || return 0
+    for stat in /proc/[0-9]*/stat; do
+        member=${stat#/proc/}
+        member=${member%/stat}
+        read -r stat 2>/dev/null <"$stat" || continue
+        # shellcheck disable=SC2086 # fields
+        set -- ${stat##*) }
+        # state ppid pgrp session … starttime
+        if [ "$1" != Z ] && [ "$3" = "$pid" ] && [ "$4" = "$pid" ] && [ "${20}" -ge "$started" ]; then
+            echo "$member"
+        fi
+    done
+}
+end_orphans() {
+    local pid
+    for pid in $(orphans_of "$1"); do kill -KILL "$pid" 2>/dev/null || true; done
+}
 remember() { echo "$2 $(start_time_of "$2" || echo 0)" >"$run/$1.pid"; }
 
 holder_of_port() {
     ss -Hltnp "sport = :$1" 2>/dev/null | sed -n 's/.*users:((\("[^"]*"\),pid=\([0-9]*\).*/\1 pid \2/p' | head -1
 }
+port_taken() { # PORT NEEDED-BY VARIABLE: says so when it is
+    local who
+    [ -n "$(ss -Hltn "sport = :$1" 2>/dev/null)" ] || return 1
+    who=$(holder_of_port "$1")
+    warn "port $1, needed by $2, is taken${who:+ by $who}; free it or set $3"
+}
 check_port_free() {
-    local p
-    p=$(port_of "$1")
-    if [ -n "$(ss -Hltn "sport = :$p" 2>/dev/null)" ]; then
-        local who
-        who=$(holder_of_port "$p")
-        warn "port $p, needed by $1, is taken${who:+ by $who}; free it or set $(port_variable_of "$1")"
+    if port_taken "$(port_of "$1")" "$1" "$(port_variable_of "$1")"; then return 1; fi
+    if [ "$1" = kafka ] &&
+        port_taken "$kafka_controller_port" "kafka's controller" DAYBOOK_KAFKA_CONTROLLER_PORT; then
         return 1
     fi
 }
@@ -109,6 +141,7 @@ launch() { # NAME COMMAND…: in a session of its own, output to its log
     local name=$1 log=$logs/$1.log
     shift
     if [ -f "$log" ] && [ "$(stat -c %s "$log")" -gt 52428800 ]; then mv "$log" "$log.1"; fi
+    log_begin[$name]=$(stat -c %s "$log" 2>/dev/null || echo 0)
     setsid "$@" >>"$log" 2>&1 </dev/null 8>&- &
     remember "$name" $!
     disown
@@ -116,22 +149,26 @@ launch() { # NAME COMMAND…: in a session of its own, output to its log
 }
 stop_one() { # NAME [seconds]
     local pid waited=0 limit=$((${2:-30} * 20)) signal=TERM
-    pid=$(pid_of "$1") || { rm -f "$run/$1.pid"; return 0; }
-    [ "$1" = postgres ] && signal=INT
+    pid=$(pid_of "$1") || { end_orphans "$1"; rm -f "$run/$1.pid"; return 0; }
+    case $1 in postgres) signal=INT ;; gateway) signal=QUIT ;; esac
     kill -"$signal" "$pid" 2>/dev/null || true
     while pid_of "$1" >/dev/null; do
         sleep 0.05
         waited=$((waited + 1))
         if [ "$waited" -ge "$limit" ]; then
             warn "$1 (pid $pid) did not stop within ${2:-30} s: killed"
-            kill -KILL "$pid" 2>/dev/null || true
+            kill -KILL -- "-$pid" 2>/dev/null || true
             sleep 0.2
             break
         fi
     done
+    end_orphans "$1"
     rm -f "$run/$1.pid"
+    if [ "$1" = kafka ]; then keep_class_archive || true; fi
 }
-show_log_end() { tail -n 5 "$logs/$1.log" 2>/dev/null | cut -c1-300 | sed 's/^/    /' >&2 || true; }
+show_log_end() { # NAME: the last lines of what it wrote since this run started it
+    tail -c "+$((${log_begin[$1]:-0} + 1))" "$logs/$1.log" 2>/dev/null | tail -n 5 | cut -c1-300 | sed 's/^/    /' >&2 || true
+}
 wait_for() { # NAME CONDITION…: until it holds, the process dies, or the time is up
     local name=$1 deadline=$((SECONDS + DAYBOOK_START_TIMEOUT_S))
     shift
@@ -161,6 +198,7 @@ step() { # TEXT COMMAND…: with the time it took
 # --- secrets and addresses ---------------------------------------------------------------------
 
 load_secrets() {
+    mkdir -p "$state"
     if [ ! -f "$state/secrets.env" ]; then
         (
             umask 077
@@ -197,9 +235,39 @@ as_postgres() { # PostgreSQL refuses to run as root
     fi
 }
 superuser() { if [ "$(id -u)" = 0 ]; then echo postgres; else id -un; fi; }
+# After a kill the lock file names a pid that may linger as a zombie, for ever where pid 1 doesn't reap,
+# and backends need a moment to notice. A lock file is removed only when neither its process nor any
+# backend (their working directory is the data directory) is left. The socket has a second lock file.
+wait_for_old_postgres() { # DATA
+    local pid cwd left
+    [ -f "$1/postmaster.pid" ] || return 0
+    read -r pid <"$1/postmaster.pid" || return 0
+    for _ in $(seq 100); do
+        left=
+        for cwd in /proc/[0-9]*/cwd; do
+            if [ "$(readlink "$cwd" 2>/dev/null)" = "$1" ]; then left=${cwd#/proc/}; fi
+        done
+        if [ -z "$left" ]; then
+            if grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null; then
+                rm -f "$1/postmaster.pid" "$socket_dir/.s.PGSQL.$pg_port.lock"
+            fi
+            return 0
+        fi
+        sleep 0.1
+    done
+    warn "another PostgreSQL (pid ${left%/cwd}) uses $1"
+    return 1
+}
 start_postgres() {
     local data=$state/postgres
-    mkdir -p "$data" "$socket_dir"
+    mkdir -p "$data"
+    mkdir -m 700 "$socket_dir" 2>/dev/null || true
+    # /tmp is everybody's: a folder that somebody else put there is not used.
+    if [ -L "$socket_dir" ] || [ ! -d "$socket_dir" ] ||
+        ! [[ $(stat -c %U "$socket_dir") =~ ^($(superuser)|$(id -un))$ ]]; then
+        warn "$socket_dir, for PostgreSQL's socket, belongs to somebody else: remove it"
+        return 1
+    fi
     chmod 700 "$socket_dir"
     if [ "$(id -u)" = 0 ]; then
         chown postgres:postgres "$data" "$socket_dir"
@@ -218,6 +286,7 @@ start_postgres() {
             return 1
         }
     fi
+    wait_for_old_postgres "$data" || return 1
     cp infra/postgres/postgresql.conf "$data/daybook.conf"
     chmod 644 "$data/daybook.conf"
     grep -q "^include 'daybook.conf'" "$data/postgresql.conf" ||
@@ -231,9 +300,10 @@ start_postgres() {
 }
 ready_postgres() { psql -X -q -h "$socket_dir" -p "$pg_port" -U "$(superuser)" -d postgres -c 'SELECT 1'; }
 prepare_databases() {
-    psql -X -q -v ON_ERROR_STOP=1 -h "$socket_dir" -p "$pg_port" -U "$(superuser)" -d postgres \
-        -v migrator="$PW_MIGRATOR" -v command="$PW_COMMAND" -v relay="$PW_RELAY" \
-        -v projector="$PW_PROJECTOR" -v query="$PW_QUERY" -f infra/postgres/roles.sql \
+    # By the environment: arguments can be seen by every account of the machine.
+    PW_MIGRATOR=$PW_MIGRATOR PW_COMMAND=$PW_COMMAND PW_RELAY=$PW_RELAY PW_PROJECTOR=$PW_PROJECTOR \
+        PW_QUERY=$PW_QUERY psql -X -q -v ON_ERROR_STOP=1 -h "$socket_dir" -p "$pg_port" \
+        -U "$(superuser)" -d postgres -f infra/postgres/roles.sql \
         >"$logs/roles.log" 2>&1 || { warn "the database roles can't be made — see $logs/roles.log"; return 1; }
     scripts/migrate.sh write "$(pg_url migrator "$PW_MIGRATOR" daybook_write)" | sed 's/^/  /' &&
         scripts/migrate.sh read "$(pg_url migrator "$PW_MIGRATOR" daybook_read)" | sed 's/^/  /'
@@ -252,14 +322,26 @@ EOF
 }
 ready_redis() { REDISCLI_AUTH=$PW_REDIS redis-cli -p "$redis_port" ping | grep -q PONG; }
 java_bin() { if [ -n "${JAVA_HOME:-}" ]; then echo "$JAVA_HOME/bin/java"; else echo java; fi; }
+class_archive() {
+    echo "${DAYBOOK_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/daybook}/kafka-classes-$(
+        { scripts/kafka.sh && readlink -f "$(command -v "$(java_bin)")"; } 2>&1 | sha256sum | cut -c1-12).jsa"
+}
+keep_class_archive() { # after a broker has ended
+    local archive
+    [ -f "$state/kafka/classes.jsa" ] || return 0
+    archive=$(class_archive)
+    mkdir -p "${archive%/*}" && cp "$state/kafka/classes.jsa" "$archive.$$" &&
+        mv "$archive.$$" "$archive" && rm -f "$state/kafka/classes.jsa"
+}
 start_kafka() {
     local dir=$state/kafka classpath archive
     classpath=$(scripts/kafka.sh) || return 1
     mkdir -p "$dir"
     sed -e "s|@KAFKA_PORT@|$kafka_port|g" -e "s|@KAFKA_CONTROLLER_PORT@|$kafka_controller_port|g" \
         -e "s|@STATE@|$state|g" infra/kafka/server.properties >"$dir/server.properties"
-    # An archive of the loaded classes halves the start; it is made when a broker ends.
-    archive=$dir/classes.jsa
+    # An archive of the loaded classes halves the start; a broker makes it when it first ends, and all
+    # stacks share it. The JVM checks that it fits and does without when it doesn't.
+    archive=$(class_archive)
     local flags=(-Xmx512m -Xms128m -XX:+UseSerialGC -XX:TieredStopAtLevel=4 -Xshare:auto
         -Dorg.slf4j.simpleLogger.defaultLogLevel=warn
         -Dorg.slf4j.simpleLogger.showDateTime=true)
@@ -268,15 +350,16 @@ start_kafka() {
     fi
     if [ ! -f "$dir/data/meta.properties" ]; then
         local id
-        id=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n' | xxd -r -p 2>/dev/null | base64 | tr '+/' '-_' | cut -c1-22)
-        [ ${#id} = 22 ] || id=$(head -c16 /dev/urandom | base64 | tr '+/' '-_' | cut -c1-22)
+        id=-
+        # One that begins with a dash would be taken for an option.
+        while [ "${id#-}" != "$id" ]; do id=$(head -c16 /dev/urandom | base64 | tr '+/' '-_' | cut -c1-22); done
         "$(java_bin)" "${flags[@]}" -cp "$classpath" kafka.tools.StorageTool format --standalone \
             -t "$id" -c "$dir/server.properties" --ignore-formatted >"$logs/kafka-format.log" 2>&1 || {
             warn "Kafka's storage can't be formatted — see $logs/kafka-format.log"
             return 1
         }
     fi
-    [ -f "$archive" ] || flags+=("-XX:ArchiveClassesAtExit=$archive" -Xlog:cds=off -Xlog:cds+dynamic=off)
+    [ -f "$archive" ] || flags+=("-XX:ArchiveClassesAtExit=$dir/classes.jsa" -Xlog:cds=off -Xlog:cds+dynamic=off)
     launch kafka "$(java_bin)" "${flags[@]}" -cp "$classpath" kafka.Kafka "$dir/server.properties"
 }
 ready_kafka() { # the broker has registered and its log says so is version-bound; the port is not
@@ -316,10 +399,11 @@ start_gateway() {
         -e "s|@COMMAND_APIS@|        server 127.0.0.1:$command_port max_fails=0;|" \
         -e "s|@QUERY_APIS@|        server 127.0.0.1:$query_port max_fails=0;|" \
         infra/gateway/nginx.conf >"$state/gateway/nginx.conf"
-    launch gateway "$(command -v nginx || echo /usr/sbin/nginx)" -p "$state/gateway" -c "$state/gateway/nginx.conf"
+    launch gateway "$(command -v nginx || echo /usr/sbin/nginx)" -e stderr -p "$state/gateway" -c "$state/gateway/nginx.conf"
 }
 
 start_one() {
+    end_orphans "$1"
     check_port_free "$1" || return 1
     case $1 in
     postgres) start_postgres ;;
@@ -352,7 +436,34 @@ undo() { # after a failure: what this run started, newest first
 lock() {
     mkdir -p "$logs" "$run"
     exec 8>"$state/.lock"
-    flock -w 300 8 || { warn "another run holds $state/.lock"; exit 1; }
+    flock -n 8 || { warn 'another run works on this stack: waiting for it'; flock -w 300 8; } || { warn "another run holds $state/.lock"; exit 1; }
+}
+check_ports() { # before anything starts: nothing is to be undone for a port that was never free
+    local name
+    for name in $(names); do
+        if ! pid_of "$name" >/dev/null; then
+            end_orphans "$name"
+            check_port_free "$name" || return 1
+        fi
+    done
+}
+stop_outdated() { # services whose program was built anew since they started, replicas beyond the number
+    local name pid
+    for name in $(names); do
+        case $name in postgres | redis | kafka | gateway) continue ;; esac
+        pid=$(pid_of "$name") || continue
+        case $(readlink "/proc/$pid/exe" 2>/dev/null) in
+        *' (deleted)')
+            say "  $name was built anew: restarting it"
+            stop_one "$name"
+            ;;
+        esac
+    done
+    for name in "$run"/projector-*.pid; do
+        [ -e "$name" ] || continue
+        name=$(basename "$name" .pid)
+        [ "${name#projector-}" -le "$projectors" ] || stop_one "$name"
+    done
 }
 start_missing() { # NAME…: those that don't run; then waits for all
     local name fresh=()
@@ -380,6 +491,8 @@ build() {
 }
 bring_up() {
     local name services=()
+    [ -n "${servers_only:-}" ] || { stop_outdated && echo "$projectors" >"$run/projectors"; }
+    check_ports || return 1
     start_missing postgres redis kafka || return 1
     step 'databases' prepare_databases || return 1
     [ -z "${servers_only:-}" ] || return 0
@@ -392,10 +505,14 @@ up() {
     lock
     load_secrets
     mkdir -p "$logs" "$run"
+    trap 'trap "" INT TERM HUP; warn "interrupted: stopping what this run had started"; undo; exit 130' \
+        INT TERM HUP
     if ! { prepare && bring_up; }; then
         undo
         exit 1
     fi
+    trap - INT TERM HUP
+    exec 8>&-
     [ -z "${servers_only:-}" ] || return 0
     cat <<EOF
 Daybook is up.
@@ -425,6 +542,8 @@ down() {
         if pid_of "$name" >/dev/null; then
             stop_one "$name" 60
             stopped+=("$name")
+        else
+            end_orphans "$name"
         fi
     done
     rm -f "$run"/*.pid
@@ -464,8 +583,9 @@ status() {
 show_logs() {
     local name=${1:-} follow=
     [ "${2:-}" = -f ] && follow=-f
-    if [ "$name" = -f ]; then name= follow=-f; fi
+    if [ "$name" = -f ]; then name='' follow=-f; fi
     if [ -n "$name" ] && [ ! -f "$logs/$name.log" ]; then
+        # shellcheck disable=SC2012 # names of our own
         warn "there is no log $logs/$name.log ($(cd "$logs" 2>/dev/null && ls -- *.log 2>/dev/null | tr '\n' ' '))"
         return 1
     fi
@@ -513,12 +633,12 @@ one() { # start|stop|restart|kill NAME
     stop) stop_one "$2" ;;
     kill)
         pid=$(pid_of "$2") || { warn "$2 is not running"; return 1; }
-        kill -KILL "$pid"
+        kill -KILL -- "-$pid"
         while pid_of "$2" >/dev/null; do sleep 0.02; done
         ;;
     restart) stop_one "$2" && start_missing "$2" ;;
     start) start_missing "$2" ;;
-    esac
+    esac || { undo; return 1; }
 }
 
 command=${1:-}

@@ -1,7 +1,14 @@
 -- Roles and databases; run by the superuser at every start, harmless when repeated.
--- psql variables: migrator, command, relay, projector, query: their passwords.
+-- Passwords: PW_MIGRATOR, PW_COMMAND, PW_RELAY, PW_PROJECTOR, PW_QUERY in the environment, or the psql
+-- variables migrator, command, relay, projector, query.
 --
 -- What each may do is granted in the migrations; nobody but the migrator owns anything.
+\getenv migrator PW_MIGRATOR
+\getenv command PW_COMMAND
+\getenv relay PW_RELAY
+\getenv projector PW_PROJECTOR
+\getenv query PW_QUERY
+
 SELECT format('CREATE ROLE %I LOGIN', name)
 FROM unnest(ARRAY['daybook_migrator', 'daybook_command', 'daybook_relay', 'daybook_projector',
                   'daybook_query']) AS name
