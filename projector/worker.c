@@ -220,7 +220,9 @@ static void *worker_main(void *arg) {
             code = apply_batch(worker, &err);
             show_lag(worker);
         }
-        if (code == ERR_OK) {
+        if (code == ERR_OK && !consumer->ops->joined(consumer)) {
+            health_fail(worker->options.health, "joining the consumer group");
+        } else if (code == ERR_OK) {
             health_ok(worker->options.health);
             backoff_reset(&backoff);
         } else if (code != ERR_CLOSED) {

@@ -18,6 +18,7 @@ struct consumer_kafka {
     consumer_assigned_fn *assigned;
     consumer_revoked_fn *revoked;
     void *arg;
+    bool joined;
     bool mine[CONSUMER_PARTITIONS_MAX];
     int64_t begin[CONSUMER_PARTITIONS_MAX]; /* where each would be begun if assigned again now */
 };
@@ -50,6 +51,7 @@ static void on_rebalance(rd_kafka_t *kafka, rd_kafka_resp_err_t what,
     struct err err = {0};
 
     if (what == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
+        self->joined = true;
         for (int i = 0; i < list->cnt; i++) {
             const int32_t p = list->elems[i].partition;
             self->begin[p] = self->assigned(self->arg, p);
@@ -116,8 +118,7 @@ static enum err_code make_client(struct consumer_kafka *self, struct err *err) {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
 
     (void)snprintf(session, sizeof(session), "%" PRId64, self->options.session_timeout_ms);
-    (void)snprintf(heartbeat, sizeof(heartbeat), "%" PRId64,
-                   self->options.session_timeout_ms / 4);
+    (void)snprintf(heartbeat, sizeof(heartbeat), "%" PRId64, self->options.session_timeout_ms / 4);
     for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
         if (rd_kafka_conf_set(conf, settings[i][0], settings[i][1], text, sizeof(text)) !=
             RD_KAFKA_CONF_OK) {
@@ -175,11 +176,11 @@ static void consumer_close(struct event_consumer *consumer) {
         self->kafka = NULL;
     }
     memset(self->mine, 0, sizeof(self->mine));
+    self->joined = false;
 }
 
-static enum err_code consumer_open(struct event_consumer *consumer,
-                                   consumer_assigned_fn *assigned, consumer_revoked_fn *revoked,
-                                   void *arg, struct err *err) {
+static enum err_code consumer_open(struct event_consumer *consumer, consumer_assigned_fn *assigned,
+                                   consumer_revoked_fn *revoked, void *arg, struct err *err) {
     struct consumer_kafka *self = self_of(consumer);
 
     self->assigned = assigned;
@@ -210,8 +211,8 @@ static struct str header(const rd_kafka_headers_t *headers, const char *name) {
     const void *value = NULL;
     size_t len = 0;
 
-    if (headers == NULL || rd_kafka_header_get_last(headers, name, &value, &len) !=
-                               RD_KAFKA_RESP_ERR_NO_ERROR) {
+    if (headers == NULL ||
+        rd_kafka_header_get_last(headers, name, &value, &len) != RD_KAFKA_RESP_ERR_NO_ERROR) {
         return (struct str){0};
     }
     return str_of(value, value != NULL ? len : 0);
@@ -291,6 +292,10 @@ static void consumer_release(struct event_consumer *consumer, struct consumed_re
     record->handle = NULL;
 }
 
+static bool consumer_joined(const struct event_consumer *consumer) {
+    return ((const struct consumer_kafka *)(const void *)consumer)->joined;
+}
+
 static enum err_code consumer_reposition(struct event_consumer *consumer, int32_t partition,
                                          int64_t offset, struct err *err) {
     struct consumer_kafka *self = self_of(consumer);
@@ -302,8 +307,7 @@ static enum err_code consumer_reposition(struct event_consumer *consumer, int32_
     return assign_mine(self, err);
 }
 
-static void consumer_commit_hint(struct event_consumer *consumer, int32_t partition,
-                                 int64_t next) {
+static void consumer_commit_hint(struct event_consumer *consumer, int32_t partition, int64_t next) {
     struct consumer_kafka *self = self_of(consumer);
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
 
@@ -336,6 +340,7 @@ struct event_consumer *consumer_kafka_new(const struct consumer_kafka_options *o
         .open = consumer_open,
         .poll = consumer_poll,
         .release = consumer_release,
+        .joined = consumer_joined,
         .reposition = consumer_reposition,
         .commit_hint = consumer_commit_hint,
         .end_offset = consumer_end_offset,

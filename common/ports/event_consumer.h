@@ -7,6 +7,8 @@
 #ifndef DAYBOOK_PORTS_EVENT_CONSUMER_H
 #define DAYBOOK_PORTS_EVENT_CONSUMER_H
 
+#include <stdbool.h>
+
 #include "common/base/err.h"
 #include "common/ports/recorded_event.h"
 
@@ -36,9 +38,11 @@ struct event_consumer_ops {
     enum err_code (*poll)(struct event_consumer *consumer, int64_t wait_ms,
                           struct consumed_record *out, struct err *err);
     void (*release)(struct event_consumer *consumer, struct consumed_record *record);
+    /* Has the group given this member its share (which may be nothing)? */
+    bool (*joined)(const struct event_consumer *consumer);
     /* Goes on at another offset; records polled before are void. */
-    enum err_code (*reposition)(struct event_consumer *consumer, int32_t partition,
-                                int64_t offset, struct err *err);
+    enum err_code (*reposition)(struct event_consumer *consumer, int32_t partition, int64_t offset,
+                                struct err *err);
     /* Tells the broker where we are; nobody waits for it. */
     void (*commit_hint)(struct event_consumer *consumer, int32_t partition, int64_t next);
     /* The offset after the partition's last record, as last heard; -1: not known. */
