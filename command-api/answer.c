@@ -15,8 +15,8 @@ static void set_body(struct command_job *job, struct buf *body) {
 }
 
 static void answer_problem(struct command_job *job, const char *outcome, int status,
-                           const char *code, const char *title, struct str detail,
-                           int64_t version, bool with_version) {
+                           const char *code, const char *title, struct str detail, int64_t version,
+                           bool with_version) {
     char members[64] = "";
     struct buf body;
 
@@ -125,10 +125,9 @@ void answer_failed(struct command_job *job, enum err_code code, int64_t version)
                                  "before repeating, or use an Idempotency-Key"),
                        0, false);
     } else if (err_retriable(code)) {
-        answer_problem(job, "unavailable", 503, "event_store_unavailable",
-                       "Event store unavailable",
-                       STR("the event store can't be reached; nothing was done; try again"), 0,
-                       false);
+        answer_problem(
+            job, "unavailable", 503, "event_store_unavailable", "Event store unavailable",
+            STR("the event store can't be reached; nothing was done; try again"), 0, false);
     } else {
         answer_internal(job);
     }

@@ -60,16 +60,11 @@ static int status_of(const char *problem_code) {
 
 static const char *title_of(const char *problem_code) {
     static const char *const titles[][2] = {
-        {"missing_field", "Field missing"},
-        {"unknown_field", "Unknown field"},
-        {"duplicate_field", "Field given twice"},
-        {"wrong_type", "Field of the wrong type"},
-        {"text_too_long", "Text too long"},
-        {"amount_not_positive", "Amount not positive"},
-        {"amount_too_large", "Amount too large"},
-        {"amount_invalid", "Amount not a number"},
-        {"number_invalid", "Number not acceptable"},
-        {"not_an_object", "Not a JSON object"},
+        {"missing_field", "Field missing"},          {"unknown_field", "Unknown field"},
+        {"duplicate_field", "Field given twice"},    {"wrong_type", "Field of the wrong type"},
+        {"text_too_long", "Text too long"},          {"amount_not_positive", "Amount not positive"},
+        {"amount_too_large", "Amount too large"},    {"amount_invalid", "Amount not a number"},
+        {"number_invalid", "Number not acceptable"}, {"not_an_object", "Not a JSON object"},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(titles); i++) {
@@ -121,8 +116,7 @@ static void make_id(const struct command_job *job, char id[STREAM_ID_BYTES_MAX +
         uuid = uuid_next(&source, clock_wall_us());
     } else {
         const struct str name = str_from(job->aggregate->name);
-        const uint64_t low =
-            hash_fnv1a(hash_fnv1a(HASH_FNV1A_START, name), job->idempotency_key);
+        const uint64_t low = hash_fnv1a(hash_fnv1a(HASH_FNV1A_START, name), job->idempotency_key);
         const uint64_t high = hash_fnv1a(low, job->idempotency_key);
         memcpy(uuid.bytes, &high, sizeof(high));
         memcpy(uuid.bytes + 8, &low, sizeof(low));
@@ -217,8 +211,8 @@ static int64_t hash_request(const struct command_job *job) {
 static void count_command(struct api *api, const struct command_job *job) {
     char labels[128];
 
-    (void)snprintf(labels, sizeof(labels), "command=\"%s\",outcome=\"%s\"",
-                   job->command.type->name, job->outcome);
+    (void)snprintf(labels, sizeof(labels), "command=\"%s\",outcome=\"%s\"", job->command.type->name,
+                   job->outcome);
     metric_add(metrics_counter(api->options.metrics, "daybook_commands_total", labels,
                                "Commands answered, by outcome."),
                1);
@@ -274,16 +268,14 @@ static enum http_result post_command(void *context, struct http_request *request
     if (!request_headers_read(request, job)) {
         return HTTP_DONE;
     }
-    if (endpoint->type->action != NULL &&
-        !set_id(request, job, http_path_param(request, "id"))) {
+    if (endpoint->type->action != NULL && !set_id(request, job, http_path_param(request, "id"))) {
         return HTTP_DONE;
     }
     if (!read_body(request, endpoint, job)) {
         return HTTP_DONE;
     }
     job->request_hash = hash_request(job);
-    const size_t shard =
-        hash_murmur2(str_from(job->command.stream_id)) % api->options.shard_count;
+    const size_t shard = hash_murmur2(str_from(job->command.stream_id)) % api->options.shard_count;
     if (!shard_submit(api->shards[shard], job)) {
         return problem_respond(request, 503, "overloaded", "Overloaded",
                                "too many commands are waiting; nothing was done; try again");
@@ -314,8 +306,8 @@ static void add_endpoint(struct api *api, const struct aggregate *aggregate,
         endpoint->fields[endpoint->field_count++] =
             (struct field)FIELD_OF(struct command_body, id, "id", FIELD_TEXT, false);
     } else {
-        (void)snprintf(endpoint->path, sizeof(endpoint->path), "/%s/{id}/%s",
-                       aggregate->collection, type->action);
+        (void)snprintf(endpoint->path, sizeof(endpoint->path), "/%s/{id}/%s", aggregate->collection,
+                       type->action);
     }
     api->routes[api->route_count++] =
         (struct http_route){HTTP_POST, endpoint->path, post_command, api, endpoint};

@@ -16,7 +16,7 @@ struct command_job {
     /* What is asked. */
     const struct aggregate *aggregate;
     struct command command;
-    int64_t expected_version; /* EXPECT_ANY, EXPECT_EXISTS, or the version it must have */
+    int64_t expected_version;   /* EXPECT_ANY, EXPECT_EXISTS, or the version it must have */
     struct str idempotency_key; /* len 0: none */
     int64_t request_hash;
     struct str correlation_id;

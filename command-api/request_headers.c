@@ -122,9 +122,9 @@ bool request_headers_read(struct http_request *request, struct command_job *job)
     const size_t keys = http_request_header_count(request, "Idempotency-Key");
 
     job->idempotency_key = (struct str){0};
-    if (keys > 1 || (keys == 1 &&
-                     !idempotency_key_parse(http_request_header(request, "Idempotency-Key"),
-                                            &job->idempotency_key))) {
+    if (keys > 1 ||
+        (keys == 1 && !idempotency_key_parse(http_request_header(request, "Idempotency-Key"),
+                                             &job->idempotency_key))) {
         (void)problem_respond(request, 400, "idempotency_key_invalid",
                               "Idempotency-Key not acceptable",
                               "Idempotency-Key must be given once, with 1 to %d visible ASCII "

@@ -69,9 +69,9 @@ static enum err_code fold_loaded(void *arg, size_t index, const struct recorded_
                        entry->stream_id, recorded->version, state->version);
     }
     arena_clear(&loading->arena);
-    enum err_code code = event_decode(entry->aggregate, recorded->event_type,
-                                      recorded->schema_version, recorded->payload,
-                                      &loading->arena, &event, err);
+    enum err_code code =
+        event_decode(entry->aggregate, recorded->event_type, recorded->schema_version,
+                     recorded->payload, &loading->arena, &event, err);
     if (code == ERR_OK) {
         event.recorded_at_us = recorded->recorded_at_us;
         code = entry->aggregate->evolve(state->data.bytes, &event, err);
@@ -215,7 +215,8 @@ static void accept_job(struct shard *shard, struct command_job *job) {
     record_outcome(shard, job);
 }
 
-/* Another job of this batch with the same stream and key: the later one gets the first one's answer. */
+/* Another job of this batch with the same stream and key: the later one gets the first one's
+ * answer. */
 static struct command_job *find_repeated(const struct command_job *job) {
     struct command_job *first = NULL;
 
@@ -272,9 +273,9 @@ static void decide_each(struct shard *shard) {
     }
 }
 
-/* An accepted command on a stale state is refused by the append. A rejection has no such judge: where
- * one rests on a state from memory, the stream is looked up first, and all is decided again when
- * another replica has written to it. */
+/* An accepted command on a stale state is refused by the append. A rejection has no such judge:
+ * where one rests on a state from memory, the stream is looked up first, and all is decided again
+ * when another replica has written to it. */
 static enum err_code decide_all(struct shard *shard, struct err *err) {
     size_t looked_up = 0;
 
@@ -296,16 +297,15 @@ static enum err_code append_once(struct shard *shard, struct err *err) {
         return ERR_OK;
     }
     const int64_t started_us = clock_monotonic_us();
-    const enum err_code code =
-        shard->options.store->ops->append(shard->options.store, &batch, err);
+    const enum err_code code = shard->options.store->ops->append(shard->options.store, &batch, err);
     metric_observe(shard->append_seconds, clock_monotonic_us() - started_us);
     return code;
 }
 
 /*
  * The connection died at commit. The batch either took effect whole or not at all, and appending
- * the same batch again can't take effect twice: its event ids and versions are unique. So: look, and
- * if it isn't there append again, until one of the two gives an answer or the time is up.
+ * the same batch again can't take effect twice: its event ids and versions are unique. So: look,
+ * and if it isn't there append again, until one of the two gives an answer or the time is up.
  */
 static enum err_code find_out(struct shard *shard, struct err *err) {
     const struct append_batch batch = {shard->events, shard->event_count, shard->outcomes,
@@ -442,8 +442,7 @@ static void begin_batch(struct shard *shard, struct command_job **jobs, size_t c
     for (size_t i = 0; i < count; i++) {
         struct command_job *job = shard->jobs[i];
         bool hit = false;
-        job->entry =
-            stream_cache_get(shard->cache, job->aggregate, job->command.stream_id, &hit);
+        job->entry = stream_cache_get(shard->cache, job->aggregate, job->command.stream_id, &hit);
         metric_add(hit ? shard->cache_hits : shard->cache_misses, 1);
         job->entry->in_batch = true;
         job->entry->fresh = false;

@@ -73,9 +73,8 @@ static void evict_one(struct stream_cache *cache) {
     cache->count--;
 }
 
-struct stream_entry *stream_cache_get(struct stream_cache *cache,
-                                      const struct aggregate *aggregate, const char *stream_id,
-                                      bool *hit) {
+struct stream_entry *stream_cache_get(struct stream_cache *cache, const struct aggregate *aggregate,
+                                      const char *stream_id, bool *hit) {
     const uint64_t hash =
         hash_fnv1a(hash_fnv1a(HASH_FNV1A_START, str_from(aggregate->name)), str_from(stream_id));
     struct stream_entry **bucket = bucket_of(cache, hash);

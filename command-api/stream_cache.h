@@ -1,6 +1,6 @@
 /*
- * The states of the streams that a shard has lately worked on: a hash table with least-recently-used
- * eviction. Belongs to the shard's thread.
+ * The states of the streams that a shard has lately worked on: a hash table with
+ * least-recently-used eviction. Belongs to the shard's thread.
  *
  * Each entry has two states: `committed` is the fold of the log, `working` what it becomes if the
  * batch in hand commits.
@@ -25,10 +25,10 @@ struct stream_entry {
     const struct aggregate *aggregate;
     char stream_id[STREAM_ID_BYTES_MAX + 1];
     uint64_t hash;
-    bool loaded;                       /* committed is known */
-    bool in_batch;                     /* pinned: the batch in hand uses it */
-    bool fresh;                        /* committed was read from the log for this batch */
-    bool doubtful;                     /* a command was refused on a state that isn't fresh */
+    bool loaded;                        /* committed is known */
+    bool in_batch;                      /* pinned: the batch in hand uses it */
+    bool fresh;                         /* committed was read from the log for this batch */
+    bool doubtful;                      /* a command was refused on a state that isn't fresh */
     struct command_job *first_in_batch; /* this batch's jobs on the stream, newest first */
     struct stream_state committed;
     struct stream_state working;
@@ -41,8 +41,8 @@ struct stream_cache;
 struct stream_cache *stream_cache_new(size_t entries_max);
 void stream_cache_free(struct stream_cache *cache);
 
-/* Finds or makes the entry (not loaded then) and makes it the newest; `hit` says which. May evict the
- * oldest entry that is not in the batch. */
+/* Finds or makes the entry (not loaded then) and makes it the newest; `hit` says which. May evict
+ * the oldest entry that is not in the batch. */
 struct stream_entry *stream_cache_get(struct stream_cache *cache, const struct aggregate *aggregate,
                                       const char *stream_id, bool *hit);
 /* Back to nothing: the next use loads it from the log. */

@@ -1,6 +1,7 @@
 /*
- * Gathers the rows of a batch, folded by key: a sink gets each key once. SET columns take the newest
- * value, ADD columns the sum (kept within int64: what would overflow is a defect and asserted).
+ * Gathers the rows of a batch, folded by key: a sink gets each key once. SET columns take the
+ * newest value, ADD columns the sum (kept within int64: what would overflow is a defect and
+ * asserted).
  */
 #ifndef DAYBOOK_PROJECTOR_EMITTER_H
 #define DAYBOOK_PROJECTOR_EMITTER_H

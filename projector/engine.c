@@ -30,13 +30,13 @@ struct decoded {
 struct engine {
     struct engine_options options;
     struct emitter *emitter;
-    struct decoded *decoded;     /* batch_max */
-    struct stream_head *heads;   /* batch_max: the batch's streams */
+    struct decoded *decoded;   /* batch_max */
+    struct stream_head *heads; /* batch_max: the batch's streams */
     struct stream_progress *progress;
-    uint32_t *slots;             /* STREAM_SLOTS: stream → index in heads + 1 */
+    uint32_t *slots; /* STREAM_SLOTS: stream → index in heads + 1 */
     size_t head_count;
-    struct stream_head *moved;   /* batch_max */
-    struct row *rows;            /* emitter's capacity */
+    struct stream_head *moved; /* batch_max */
+    struct row *rows;          /* emitter's capacity */
     int64_t expected[CONSUMER_PARTITIONS_MAX][ENGINE_SINKS_MAX];
 
     struct metric_counter *applied;
@@ -58,8 +58,8 @@ static bool wait_retry(struct engine *engine, struct backoff *backoff, const cha
 
     if (backoff->tries == 1 || backoff->tries % 16 == 0) {
         log_warn(engine->options.log, log_event("sink.unavailable"),
-                 log_cstr("projection", engine->options.projection->name),
-                 log_cstr("sink", what), log_err(err), log_i64("retry_in_ms", wait_ms));
+                 log_cstr("projection", engine->options.projection->name), log_cstr("sink", what),
+                 log_err(err), log_i64("retry_in_ms", wait_ms));
     }
     return !stop_wait_ms(engine->options.stop, wait_ms);
 }
@@ -130,9 +130,9 @@ static bool same_stream(const struct stream_key *a, const struct recorded_event 
 
 /* The index of the record's stream among the batch's, added when new. */
 static size_t stream_index(struct engine *engine, const struct recorded_event *event) {
-    uint64_t slot = hash_fnv1a(hash_fnv1a(HASH_FNV1A_START, event->aggregate_type),
-                               event->stream_id) &
-                    (STREAM_SLOTS - 1);
+    uint64_t slot =
+        hash_fnv1a(hash_fnv1a(HASH_FNV1A_START, event->aggregate_type), event->stream_id) &
+        (STREAM_SLOTS - 1);
 
     while (engine->slots[slot] != 0) {
         const size_t index = engine->slots[slot] - 1;
@@ -148,8 +148,8 @@ static size_t stream_index(struct engine *engine, const struct recorded_event *e
     return engine->head_count - 1;
 }
 
-static void stop_stream(struct engine *engine, const struct consumed_record *record,
-                        int64_t head, const char *why) {
+static void stop_stream(struct engine *engine, const struct consumed_record *record, int64_t head,
+                        const char *why) {
     log_error(engine->options.log, log_event("stream.stopped"),
               log_cstr("projection", engine->options.projection->name),
               log_str("stream", record->event.stream_id), log_cstr("why", why),
@@ -262,8 +262,7 @@ static enum err_code apply_to_sink(struct engine *engine, size_t sink_index, int
     backoff_init(&backoff, 20, 2000);
     for (;;) {
         const int64_t before = engine->expected[partition][sink_index];
-        const enum err_code code =
-            apply_once(engine, sink_index, partition, records, count, err);
+        const enum err_code code = apply_once(engine, sink_index, partition, records, count, err);
         if (code == ERR_FENCED) {
             metric_add(engine->fenced[sink_index], 1);
             log_warn(engine->options.log, log_event("sink.fenced"),
@@ -344,8 +343,8 @@ static void register_metrics(struct engine *engine) {
                                    "Events refused because a version before them is missing.");
     engine->poison = metrics_counter(m, "daybook_projector_poison_total", labels,
                                      "Events that can't be applied.");
-    engine->batch_size = metrics_sizes(m, "daybook_projector_batch_size", labels,
-                                       "Records applied at once.");
+    engine->batch_size =
+        metrics_sizes(m, "daybook_projector_batch_size", labels, "Records applied at once.");
     engine->freshness_seconds =
         metrics_latency(m, "daybook_projector_freshness_seconds", labels,
                         "From the event's recording to its visibility in all sinks.");

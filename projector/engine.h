@@ -3,11 +3,11 @@
  *
  * Invariants
  *  1. Each sink is exactly-once by itself: its rows and its checkpoint change in one step, compared
- *     with the checkpoint that this replica expects. Sinks don't wait for each other's success: after
- *     a crash between two, each goes on from its own checkpoint.
- *  2. Per stream and sink, version v is applied only on v - 1. An older one is a repetition: counted
- *     and ignored. A newer one is a gap; an event that can't be decoded or lacks its metadata is
- *     poison: both stop that stream for this projection, loudly, since its head no longer moves. All
+ *     with the checkpoint that this replica expects. Sinks don't wait for each other's success:
+ * after a crash between two, each goes on from its own checkpoint.
+ *  2. Per stream and sink, version v is applied only on v - 1. An older one is a repetition:
+ * counted and ignored. A newer one is a gap; an event that can't be decoded or lacks its metadata
+ * is poison: both stop that stream for this projection, loudly, since its head no longer moves. All
  *     other streams go on.
  *  3. ERR_FENCED from a sink means that what we know of the partition is no longer true: another
  *     replica has it, or the sink has lost its data. Nothing was written; positions are read anew.
@@ -41,8 +41,8 @@ struct engine;
 struct engine *engine_new(const struct engine_options *options);
 void engine_free(struct engine *engine);
 
-/* Reads the partition's checkpoints from the sinks; *offset is where to begin. Retries outages until
- * the stop is requested (ERR_CLOSED then). */
+/* Reads the partition's checkpoints from the sinks; *offset is where to begin. Retries outages
+ * until the stop is requested (ERR_CLOSED then). */
 MUST_CHECK enum err_code engine_begin_partition(struct engine *engine, int32_t partition,
                                                 int64_t *offset, struct err *err);
 

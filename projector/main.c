@@ -53,8 +53,7 @@ static unsigned stores_of(const struct projection *projection) {
     return stores;
 }
 
-static enum err_code make_sinks(struct process *p, struct projection_process *pp,
-                                struct err *err) {
+static enum err_code make_sinks(struct process *p, struct projection_process *pp, struct err *err) {
     const unsigned stores = stores_of(pp->projection);
     const char *name = pp->projection->name;
 

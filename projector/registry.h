@@ -1,4 +1,5 @@
-/* All projections. To add one: write its file in projections/, its migration, its line in registry.c. */
+/* All projections. To add one: write its file in projections/, its migration, its line in
+ * registry.c. */
 #ifndef DAYBOOK_PROJECTOR_REGISTRY_H
 #define DAYBOOK_PROJECTOR_REGISTRY_H
 

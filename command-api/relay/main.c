@@ -1,6 +1,7 @@
 /*
  * daybook-relay: start order
- *   configuration, signals, log → HTTP server (health, metrics) → relay on this thread until SIGTERM
+ *   configuration, signals, log → HTTP server (health, metrics) → relay on this thread until
+ * SIGTERM
  */
 #include <unistd.h>
 

@@ -72,8 +72,7 @@ static enum err_code confirm_done(struct relay *relay, struct err *err) {
         relay->oldest++;
     }
     const struct transaction *now = transaction_of(relay, relay->current);
-    if (relay->oldest == relay->current && now->events == 0 &&
-        relay->idle_position > position) {
+    if (relay->oldest == relay->current && now->events == 0 && relay->idle_position > position) {
         /* Nothing of ours is on its way: the slot may forget what belongs to others. */
         position = relay->idle_position;
     }
@@ -96,9 +95,8 @@ static bool is_published(const struct relay *relay, int32_t partition,
                          const struct change *change) {
     const struct publish_mark *tail = &relay->tails[partition];
 
-    return tail->present &&
-           (change->commit_lsn < tail->commit_lsn ||
-            (change->commit_lsn == tail->commit_lsn && change->seq <= tail->seq));
+    return tail->present && (change->commit_lsn < tail->commit_lsn ||
+                             (change->commit_lsn == tail->commit_lsn && change->seq <= tail->seq));
 }
 
 /* ERR_LIMIT: the publisher is full; the change waits in `pending`. */
@@ -231,8 +229,8 @@ static enum err_code open_both(struct relay *relay, struct err *err) {
         return code;
     }
     /* Only the holder of the slot reads the tails: nobody else publishes from here on. */
-    code = publisher->ops->read_tails(publisher, relay->tails,
-                                      (size_t)relay->options.partitions, err);
+    code =
+        publisher->ops->read_tails(publisher, relay->tails, (size_t)relay->options.partitions, err);
     if (code != ERR_OK) {
         health_fail(relay->options.publisher_health, "%s", err->message);
         return code;
@@ -259,8 +257,8 @@ static int64_t note_failure(struct relay *relay, enum err_code code, const struc
     }
     const int64_t wait_ms = backoff_next_ms(backoff);
     relay->standing_by = false;
-    log_warn(relay->options.log, log_event("relay.interrupted"),
-             log_cstr("class", err_name(code)), log_err(err), log_i64("retry_in_ms", wait_ms));
+    log_warn(relay->options.log, log_event("relay.interrupted"), log_cstr("class", err_name(code)),
+             log_err(err), log_i64("retry_in_ms", wait_ms));
     metric_add(relay->restarts, 1);
     return wait_ms;
 }
@@ -326,8 +324,8 @@ static void register_metrics(struct relay *relay) {
                                      "Log between what is confirmed and the newest.");
     relay->lag_seconds = metrics_gauge(m, "daybook_relay_lag_seconds", "",
                                        "Age of the oldest commit that is not in Kafka yet.");
-    relay->in_flight_gauge = metrics_gauge(m, "daybook_relay_in_flight", "",
-                                           "Records published and not acknowledged.");
+    relay->in_flight_gauge =
+        metrics_gauge(m, "daybook_relay_in_flight", "", "Records published and not acknowledged.");
     relay->published = metrics_counter(m, "daybook_relay_events_published_total", "",
                                        "Events acknowledged by Kafka.");
     relay->skipped = metrics_counter(m, "daybook_relay_events_skipped_total", "",
@@ -336,8 +334,7 @@ static void register_metrics(struct relay *relay) {
                                           "Transactions read from the log.");
     relay->restarts = metrics_counter(m, "daybook_relay_restarts_total", "",
                                       "Times that feed and publisher were opened anew.");
-    relay->batch_size = metrics_sizes(m, "daybook_relay_batch_size", "",
-                                      "Events per transaction.");
+    relay->batch_size = metrics_sizes(m, "daybook_relay_batch_size", "", "Events per transaction.");
     relay->publish_seconds = metrics_latency(m, "daybook_relay_publish_seconds", "",
                                              "From commit to Kafka's acknowledgement.");
 }

@@ -10,7 +10,8 @@
  *     there is one way to begin, also after a failure.
  *  5. Transactions in flight are bounded by RELAY_TRANSACTIONS_MAX, records by the publisher.
  *
- *   closed ──▶ publisher open ──▶ tails read ──▶ feed open (or stand by) ──▶ running ──error──▶ closed
+ *   closed ──▶ publisher open ──▶ tails read ──▶ feed open (or stand by) ──▶ running ──error──▶
+ * closed
  */
 #ifndef DAYBOOK_COMMAND_API_RELAY_RELAY_H
 #define DAYBOOK_COMMAND_API_RELAY_RELAY_H

@@ -13,8 +13,8 @@ struct feed_mem {
     size_t count;
     uint64_t last_lsn;
     uint64_t confirmed;
-    size_t at;         /* next change */
-    bool commit_due;   /* its transaction's commit comes next */
+    size_t at;       /* next change */
+    bool commit_due; /* its transaction's commit comes next */
     bool open;
     bool broken;
 };
@@ -36,8 +36,7 @@ static enum err_code feed_open(struct change_feed *feed, struct err *err) {
     return ERR_OK;
 }
 
-static enum err_code feed_next(struct change_feed *feed, struct feed_item *item,
-                               struct err *err) {
+static enum err_code feed_next(struct change_feed *feed, struct feed_item *item, struct err *err) {
     struct feed_mem *self = self_of(feed);
 
     item->kind = FEED_NOTHING;
@@ -54,8 +53,8 @@ static enum err_code feed_next(struct change_feed *feed, struct feed_item *item,
     } else if (self->at < self->count) {
         item->kind = FEED_CHANGE;
         item->change = self->changes[self->at++];
-        self->commit_due = self->at == self->count || self->changes[self->at].commit_lsn !=
-                                                          item->change.commit_lsn;
+        self->commit_due = self->at == self->count ||
+                           self->changes[self->at].commit_lsn != item->change.commit_lsn;
     }
     return ERR_OK;
 }

@@ -2,8 +2,9 @@
  *  closed ──open──▶ streaming                     the slot exists
  *         ──open──▶ catching up ──confirmed──▶ streaming    it doesn't
  *
- * The server drops a receiver that is silent for wal_sender_timeout (60 s by default): a status goes
- * out at least every STATUS_INTERVAL_US, whenever it is asked for, and soon after a confirmation.
+ * The server drops a receiver that is silent for wal_sender_timeout (60 s by default): a status
+ * goes out at least every STATUS_INTERVAL_US, whenever it is asked for, and soon after a
+ * confirmation.
  */
 #include "common/adapters/change_feed_pg.h"
 
@@ -46,9 +47,9 @@ enum field_index {
     F_RECORDED_AT,
 };
 static const char *const field_names[FIELDS] = {
-    "position",       "event_id",     "aggregate_type", "stream_id", "version",
-    "event_type",     "schema_version", "payload",      "correlation_id", "causation_id",
-    "actor",          "traceparent",  "command",        "recorded_at",
+    "position",   "event_id",       "aggregate_type", "stream_id",      "version",
+    "event_type", "schema_version", "payload",        "correlation_id", "causation_id",
+    "actor",      "traceparent",    "command",        "recorded_at",
 };
 
 enum feed_state { FEED_CLOSED, FEED_CATCHING_UP, FEED_STREAMING };
@@ -120,19 +121,20 @@ static void feed_close(struct change_feed *feed) {
 static enum err_code connect_to(const struct feed_pg *self, bool replication, PGconn **out,
                                 struct err *err) {
     char timeout_s[24];
-    const char *const keywords[] = {"dbname",          "fallback_application_name",
-                                    "connect_timeout", "options",
-                                    "tcp_user_timeout", replication ? "replication" : NULL, NULL};
-    const char *const values[] = {self->options.url, "daybook-relay", timeout_s,
-                                  "-c timezone=UTC -c datestyle=ISO", "10000", "database", NULL};
+    const char *const keywords[] = {
+        "dbname",  "fallback_application_name", "connect_timeout",
+        "options", "tcp_user_timeout",          replication ? "replication" : NULL,
+        NULL};
+    const char *const values[] = {
+        self->options.url, "daybook-relay", timeout_s, "-c timezone=UTC -c datestyle=ISO",
+        "10000",           "database",      NULL};
     const int64_t seconds = (self->options.connect_timeout_ms + 999) / 1000;
 
     (void)snprintf(timeout_s, sizeof(timeout_s), "%" PRId64, seconds > 2 ? seconds : 2);
     PGconn *pg = PQconnectdbParams(keywords, values, 1);
     if (PQstatus(pg) != CONNECTION_OK) {
         const struct str why = first_line(PQerrorMessage(pg));
-        const enum err_code code =
-            err_set(err, ERR_UNAVAILABLE, "postgresql: %.*s", STR_ARG(why));
+        const enum err_code code = err_set(err, ERR_UNAVAILABLE, "postgresql: %.*s", STR_ARG(why));
         PQfinish(pg);
         return code;
     }
@@ -147,8 +149,7 @@ static enum err_code result_error(const PGresult *result, const char *what, stru
 
     if (state != NULL && strcmp(state, "55006") == 0) {
         code = ERR_FENCED; /* object_in_use: another relay holds the slot */
-    } else if (state != NULL &&
-               (strncmp(state, "42", 2) == 0 || strcmp(state, "55000") == 0)) {
+    } else if (state != NULL && (strncmp(state, "42", 2) == 0 || strcmp(state, "55000") == 0)) {
         code = ERR_INVALID;
     }
     return err_set(err, code, "%s: %.*s", what, STR_ARG(why));
@@ -253,8 +254,8 @@ static enum err_code open_snapshot(struct feed_pg *self, const char *snapshot, s
     if (code != ERR_OK) {
         return code;
     }
-    code = run(self->reader, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "catch-up", NULL,
-               err);
+    code =
+        run(self->reader, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "catch-up", NULL, err);
     if (code == ERR_OK) {
         (void)snprintf(sql, sizeof(sql), "SET TRANSACTION SNAPSHOT '%s'", snapshot);
         code = run(self->reader, sql, "catch-up", NULL, err);
@@ -372,8 +373,7 @@ static enum err_code fetch_rows(struct feed_pg *self, struct err *err) {
     return run(self->reader, CATCH_UP_FETCH, "catch-up", &self->rows, err);
 }
 
-static enum err_code next_caught_up(struct feed_pg *self, struct feed_item *item,
-                                    struct err *err) {
+static enum err_code next_caught_up(struct feed_pg *self, struct feed_item *item, struct err *err) {
     struct str fields[FIELDS];
 
     if (self->catch_up_read) {
@@ -528,8 +528,8 @@ static uint64_t be64_at(const char *bytes) {
     return be64toh(raw);
 }
 
-static enum err_code handle_message(struct feed_pg *self, struct str bytes,
-                                    struct feed_item *item, struct err *err) {
+static enum err_code handle_message(struct feed_pg *self, struct str bytes, struct feed_item *item,
+                                    struct err *err) {
     if (bytes.len >= 25 && bytes.ptr[0] == 'w') {
         const uint64_t end = be64_at(bytes.ptr + 9);
         self->received = end > self->received ? end : self->received;
@@ -590,8 +590,7 @@ static enum err_code next_streamed(struct feed_pg *self, struct feed_item *item,
     return code;
 }
 
-static enum err_code feed_next(struct change_feed *feed, struct feed_item *item,
-                               struct err *err) {
+static enum err_code feed_next(struct change_feed *feed, struct feed_item *item, struct err *err) {
     struct feed_pg *self = self_of(feed);
     enum err_code code = ERR_UNAVAILABLE;
 
@@ -616,8 +615,7 @@ static enum err_code feed_confirm(struct change_feed *feed, uint64_t position, s
     struct feed_pg *self = self_of(feed);
     enum err_code code = ERR_OK;
 
-    if (self->state == FEED_CATCHING_UP && self->catch_up_read &&
-        position >= self->catch_up_lsn) {
+    if (self->state == FEED_CATCHING_UP && self->catch_up_read && position >= self->catch_up_lsn) {
         code = finish_catch_up(self, err);
     } else if (self->state == FEED_STREAMING && position > self->confirmed) {
         self->confirmed = position;
@@ -664,8 +662,7 @@ struct change_feed *change_feed_pg_new(const struct change_feed_pg_options *opti
 
     self->base.ops = &ops;
     self->options = *options;
-    self->caught_up =
-        metrics_counter(options->metrics, "daybook_relay_caught_up_events_total", "",
-                        "Events taken from the table because the slot was missing.");
+    self->caught_up = metrics_counter(options->metrics, "daybook_relay_caught_up_events_total", "",
+                                      "Events taken from the table because the slot was missing.");
     return &self->base;
 }

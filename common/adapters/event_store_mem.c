@@ -50,8 +50,7 @@ static bool has_event(const struct store_mem *self, const struct recorded_event 
 }
 
 static const struct command_outcome *find_outcome(const struct store_mem *self,
-                                                  const struct stream_key *stream,
-                                                  struct str key) {
+                                                  const struct stream_key *stream, struct str key) {
     for (size_t i = 0; i < self->outcome_count; i++) {
         const struct command_outcome *o = &self->outcomes[i];
         if (str_eq(o->key, key) &&

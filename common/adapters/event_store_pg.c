@@ -1,10 +1,10 @@
 /*
  * Invariants
- *  1. append is one statement, hence one transaction and one round trip: a CTE inserts the outcomes,
- *     the main statement the events, both from unnested arrays.
+ *  1. append is one statement, hence one transaction and one round trip: a CTE inserts the
+ * outcomes, the main statement the events, both from unnested arrays.
  *  2. unnest keeps the arrays' order, so the events enter the WAL in the order given.
- *  3. synchronous_commit is on for the session, whatever the server's default: an acknowledged batch
- *     is on disk.
+ *  3. synchronous_commit is on for the session, whatever the server's default: an acknowledged
+ * batch is on disk.
  */
 #include "common/adapters/event_store_pg.h"
 
@@ -66,8 +66,7 @@ static enum err_code finish_params(struct store_pg *self, size_t count, struct p
         if (buf_failed(&self->arrays[i].buf)) {
             return err_set(err, ERR_LIMIT, "batch over %d bytes", PG_ARRAY_BYTES_MAX);
         }
-        params[i] =
-            (struct pg_param){self->arrays[i].buf.ptr, self->arrays[i].buf.len, true};
+        params[i] = (struct pg_param){self->arrays[i].buf.ptr, self->arrays[i].buf.len, true};
     }
     return ERR_OK;
 }
@@ -108,9 +107,9 @@ static void put_outcome(struct pg_array *a, const struct command_outcome *o) {
 static enum err_code store_append(struct event_store *store, const struct append_batch *batch,
                                   struct err *err) {
     static const enum pg_type types[APPEND_PARAMS] = {
-        PG_UUID, PG_TEXT, PG_TEXT, PG_INT8, PG_TEXT, PG_INT4, PG_JSON,
-        PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TIMESTAMPTZ, /* the event */
-        PG_TEXT, PG_TEXT, PG_TEXT, PG_INT8, PG_INT2, PG_INT8, PG_TEXT, PG_TIMESTAMPTZ};
+        PG_UUID, PG_TEXT, PG_TEXT, PG_INT8, PG_TEXT,        PG_INT4, PG_JSON, PG_TEXT,
+        PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TIMESTAMPTZ, /* the event */
+        PG_TEXT, PG_TEXT, PG_TEXT, PG_INT8, PG_INT2,        PG_INT8, PG_TEXT, PG_TIMESTAMPTZ};
     struct store_pg *self = self_of(store);
     struct pg_param params[APPEND_PARAMS];
     PGresult *result = NULL;
@@ -232,8 +231,8 @@ static enum err_code store_load(struct event_store *store, const struct stream_f
     if (code != ERR_OK) {
         return code;
     }
-    return read_code(pg_conn_stream(&self->conn, "load", params, ARRAY_LEN(types), true, load_row,
-                                    &rows, err));
+    return read_code(
+        pg_conn_stream(&self->conn, "load", params, ARRAY_LEN(types), true, load_row, &rows, err));
 }
 
 static enum err_code store_find_outcomes(struct event_store *store, const struct outcome_key *keys,
@@ -274,8 +273,8 @@ static enum err_code store_find_outcomes(struct event_store *store, const struct
 
 static enum err_code store_check(struct event_store *store, struct err *err) {
     PGresult *result = NULL;
-    const enum err_code code = read_code(
-        pg_conn_run(&self_of(store)->conn, "check", NULL, 0, true, &result, err));
+    const enum err_code code =
+        read_code(pg_conn_run(&self_of(store)->conn, "check", NULL, 0, true, &result, err));
 
     PQclear(result);
     return code;

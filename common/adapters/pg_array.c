@@ -88,8 +88,11 @@ void pg_array_null(struct pg_array *array) {
 
 void pg_array_end(struct pg_array *array) {
     const uint32_t header[5] = {
-        htobe32(1),           htobe32(array->has_null ? 1 : 0), htobe32((uint32_t)array->type),
-        htobe32(array->count), htobe32(1),
+        htobe32(1),
+        htobe32(array->has_null ? 1 : 0),
+        htobe32((uint32_t)array->type),
+        htobe32(array->count),
+        htobe32(1),
     };
 
     if (buf_failed(&array->buf)) {

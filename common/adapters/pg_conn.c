@@ -82,8 +82,7 @@ static enum err_code connect_bounded(struct pg_conn *conn, int64_t deadline_us, 
     }
     if (status != PGRES_POLLING_OK) {
         const struct str why = first_line(PQerrorMessage(pg));
-        const enum err_code code =
-            err_set(err, ERR_UNAVAILABLE, "postgresql: %.*s", STR_ARG(why));
+        const enum err_code code = err_set(err, ERR_UNAVAILABLE, "postgresql: %.*s", STR_ARG(why));
         PQfinish(pg);
         return code;
     }
@@ -153,8 +152,7 @@ static enum err_code set_up(struct pg_conn *conn, int64_t deadline_us, struct er
     }
     for (size_t i = 0; code == ERR_OK && i < conn->options.statement_count; i++) {
         const struct pg_statement *statement = &conn->options.statements[i];
-        code = finish_setup(conn,
-                            PQsendPrepare(conn->pg, statement->name, statement->sql, 0, NULL),
+        code = finish_setup(conn, PQsendPrepare(conn->pg, statement->name, statement->sql, 0, NULL),
                             deadline_us, err);
         if (code != ERR_OK) {
             (void)err_prefix(err, "prepare %s", statement->name);
@@ -172,8 +170,9 @@ enum err_code pg_conn_ensure(struct pg_conn *conn, struct err *err) {
     }
     pg_conn_close(conn);
     if (now_us < conn->retry_at_us) {
-        return err_set(err, ERR_UNAVAILABLE, "postgresql: not connected, next try in %" PRId64
-                       " ms", (conn->retry_at_us - now_us) / 1000 + 1);
+        return err_set(err, ERR_UNAVAILABLE,
+                       "postgresql: not connected, next try in %" PRId64 " ms",
+                       (conn->retry_at_us - now_us) / 1000 + 1);
     }
     const int64_t deadline_us = now_us + conn->options.connect_timeout_ms * 1000;
     enum err_code code = connect_bounded(conn, deadline_us, &why);
@@ -326,7 +325,8 @@ enum err_code pg_conn_run(struct pg_conn *conn, const char *statement,
         *out = kept;
         return ERR_OK;
     }
-    /* An error from a session that ended with it (a shutdown) doesn't prove that nothing was done. */
+    /* An error from a session that ended with it (a shutdown) doesn't prove that nothing was done.
+     */
     code = PQstatus(conn->pg) == CONNECTION_BAD ? lost(conn, statement, err) : classify(kept, err);
     PQclear(kept);
     return code;

@@ -36,8 +36,7 @@ static struct str read_bytes(struct reader *reader, size_t len) {
 }
 
 static struct str read_cstring(struct reader *reader) {
-    const char *end =
-        reader->failed ? NULL : memchr(reader->rest.ptr, '\0', reader->rest.len);
+    const char *end = reader->failed ? NULL : memchr(reader->rest.ptr, '\0', reader->rest.len);
 
     if (end == NULL) {
         reader->failed = true;

@@ -31,12 +31,12 @@ struct pgoutput_value {
 /* Slices point into the message. */
 struct pgoutput_message {
     enum pgoutput_kind kind;
-    uint64_t commit_lsn;      /* BEGIN, COMMIT */
-    uint64_t end_lsn;         /* COMMIT */
-    int64_t committed_at_us;  /* BEGIN, COMMIT: since 1970 */
-    uint32_t relation_id;     /* RELATION, INSERT */
-    struct str schema, name;  /* RELATION */
-    size_t column_count;      /* RELATION, INSERT */
+    uint64_t commit_lsn;                                /* BEGIN, COMMIT */
+    uint64_t end_lsn;                                   /* COMMIT */
+    int64_t committed_at_us;                            /* BEGIN, COMMIT: since 1970 */
+    uint32_t relation_id;                               /* RELATION, INSERT */
+    struct str schema, name;                            /* RELATION */
+    size_t column_count;                                /* RELATION, INSERT */
     struct str columns[PGOUTPUT_COLUMNS_MAX];           /* RELATION: names */
     struct pgoutput_value values[PGOUTPUT_COLUMNS_MAX]; /* INSERT */
 };

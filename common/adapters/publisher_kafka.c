@@ -158,9 +158,9 @@ static rd_kafka_resp_err_t result_of_creation(rd_kafka_event_t *event, struct er
 
 static enum err_code make_topic(struct publisher_kafka *self, struct err *err) {
     char text[TEXT_BYTES] = "";
-    rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(
-        self->options.topic, self->options.partitions, self->options.replication, text,
-        sizeof(text));
+    rd_kafka_NewTopic_t *topic =
+        rd_kafka_NewTopic_new(self->options.topic, self->options.partitions,
+                              self->options.replication, text, sizeof(text));
 
     if (topic == NULL) {
         return err_set(err, ERR_INVALID, "kafka: %s", text);
@@ -349,9 +349,8 @@ static enum err_code assign_tails(struct publisher_kafka *self, rd_kafka_t *read
     for (size_t p = 0; p < count && code == ERR_OK; p++) {
         int64_t low = 0;
         int64_t high = 0;
-        const rd_kafka_resp_err_t error =
-            rd_kafka_query_watermark_offsets(reader, self->options.topic, (int32_t)p, &low, &high,
-                                             (int)self->options.timeout_ms);
+        const rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(
+            reader, self->options.topic, (int32_t)p, &low, &high, (int)self->options.timeout_ms);
         last_offsets[p] = -1;
         if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
             code = err_set(err, ERR_UNAVAILABLE, "kafka: end of partition %zu: %s", p,
@@ -469,8 +468,7 @@ static rd_kafka_headers_t *make_headers(const struct change *change) {
 }
 
 static enum err_code publisher_publish(struct publisher *publisher, int32_t partition,
-                                       const struct change *change, uint64_t tag,
-                                       struct err *err) {
+                                       const struct change *change, uint64_t tag, struct err *err) {
     struct publisher_kafka *self = self_of(publisher);
     rd_kafka_headers_t *headers = make_headers(change);
     union {
@@ -515,8 +513,7 @@ static enum err_code publisher_poll(struct publisher *publisher, int64_t wait_ms
 }
 
 static int publisher_descriptor(const struct publisher *publisher) {
-    const struct publisher_kafka *self =
-        (const struct publisher_kafka *)(const void *)publisher;
+    const struct publisher_kafka *self = (const struct publisher_kafka *)(const void *)publisher;
 
     return self->producer != NULL ? self->event_fd : -1;
 }

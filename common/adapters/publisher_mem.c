@@ -45,8 +45,7 @@ static enum err_code publisher_read_tails(struct publisher *publisher, struct pu
 }
 
 static enum err_code publisher_publish(struct publisher *publisher, int32_t partition,
-                                       const struct change *change, uint64_t tag,
-                                       struct err *err) {
+                                       const struct change *change, uint64_t tag, struct err *err) {
     struct publisher_mem *self = self_of(publisher);
 
     assert(self->open);
@@ -82,8 +81,7 @@ static enum err_code publisher_poll(struct publisher *publisher, int64_t wait_ms
         self->waiting_count = 0;
         return err_set(err, ERR_UNAVAILABLE, "injected");
     }
-    const size_t count =
-        self->waiting_count < self->allowed ? self->waiting_count : self->allowed;
+    const size_t count = self->waiting_count < self->allowed ? self->waiting_count : self->allowed;
     for (size_t i = 0; i < count; i++) {
         fn(arg, self->tags[i], ERR_OK);
     }

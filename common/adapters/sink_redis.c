@@ -15,7 +15,8 @@
 enum { ARGUMENTS_BYTES_MAX = 64 * 1024 * 1024, SHA_BYTES = 41 };
 
 /*
- * KEYS: checkpoint, rows. ARGV: expected checkpoint ('' for none), next, then for each row its version
+ * KEYS: checkpoint, rows. ARGV: expected checkpoint ('' for none), next, then for each row its
+ * version
  * ('' for none), the number of its fields, and the fields. Versions stay below 2^53, so comparing
  * them as Lua's doubles is exact; values are only stored.
  */
@@ -165,8 +166,8 @@ static enum err_code failed(struct sink_redis *self, const char *why, struct err
     return code;
 }
 
-/* Sends the gathered arguments as one command and waits for its reply, which is the caller's. An error
- * reply is returned as such. NULL: the connection is lost. */
+/* Sends the gathered arguments as one command and waits for its reply, which is the caller's. An
+ * error reply is returned as such. NULL: the connection is lost. */
 static redisReply *call(struct sink_redis *self) {
     size_t start = 0;
 
@@ -303,11 +304,15 @@ static enum err_code sink_read_checkpoint(struct projection_sink *sink, int32_t 
     redisReply *reply = call(self);
     if (reply != NULL && reply->type == REDIS_REPLY_NIL) {
         *next = SINK_NO_CHECKPOINT;
-    } else if (reply != NULL && reply->type == REDIS_REPLY_STRING &&
-               !str_to_i64(str_of(reply->str, reply->len), next)) {
         freeReplyObject(reply);
-        return err_set(err, ERR_CORRUPT, "redis: the checkpoint of partition %" PRId32
-                       " is not a number", partition);
+        /* What took the checkpoint may have taken this key too, and readers need it. */
+        return agree_on_partitions(self, err);
+    }
+    if (reply != NULL && reply->type == REDIS_REPLY_STRING &&
+        !str_to_i64(str_of(reply->str, reply->len), next)) {
+        freeReplyObject(reply);
+        return err_set(err, ERR_CORRUPT,
+                       "redis: the checkpoint of partition %" PRId32 " is not a number", partition);
     }
     return expect_fine(self, reply, err);
 }
@@ -401,9 +406,9 @@ static enum err_code sink_apply(struct projection_sink *sink, const struct sink_
     }
     if (reply != NULL && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
         reply->element[0]->integer == 0) {
-        code = err_set(err, ERR_FENCED, "redis: the checkpoint of partition %" PRId32
-                       " is \"%s\", not %" PRId64, batch->partition, reply->element[1]->str,
-                       batch->expected);
+        code = err_set(err, ERR_FENCED,
+                       "redis: the checkpoint of partition %" PRId32 " is \"%s\", not %" PRId64,
+                       batch->partition, reply->element[1]->str, batch->expected);
         freeReplyObject(reply);
         return code;
     }
@@ -421,8 +426,8 @@ static void sink_free(struct projection_sink *sink) {
     mem_free(self);
 }
 
-enum err_code sink_redis_new(const struct sink_redis_options *options,
-                             struct projection_sink **out, struct err *err) {
+enum err_code sink_redis_new(const struct sink_redis_options *options, struct projection_sink **out,
+                             struct err *err) {
     static const struct projection_sink_ops ops = {
         .name = "redis",
         .read_checkpoint = sink_read_checkpoint,
@@ -448,7 +453,11 @@ enum err_code sink_redis_new(const struct sink_redis_options *options,
             self->table = options->projection->tables[i];
         }
     }
-    assert(self->table != NULL && self->table->key_count == 1);
+    /* The script stores fields, it doesn't add; and heads are read from the rows. */
+    assert(self->table != NULL && self->table->key_count == 1 && self->table->version_column >= 0);
+    for (size_t i = 0; i < self->table->column_count; i++) {
+        assert(self->table->columns[i].merge == MERGE_SET);
+    }
     *out = &self->base;
     return ERR_OK;
 }

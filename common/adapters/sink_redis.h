@@ -1,6 +1,6 @@
 /*
- * A projection's sink in Redis: a hash per row, all keys of a partition in one hash slot ({pN}), and
- * the checkpoint beside them; one script call changes all.
+ * A projection's sink in Redis: a hash per row, all keys of a partition in one hash slot ({pN}),
+ * and the checkpoint beside them; one script call changes all.
  *
  *   {pN}:<prefix>:<key>            the row; its `version` is the stream's head
  *   {pN}:checkpoint:<projection>   next offset, decimal

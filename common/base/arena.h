@@ -1,6 +1,6 @@
 /*
- * An arena: memory that is released all at once, one per request or batch, never more than its limit.
- * Not thread-safe; it belongs to one owner at a time.
+ * An arena: memory that is released all at once, one per request or batch, never more than its
+ * limit. Not thread-safe; it belongs to one owner at a time.
  */
 #ifndef DAYBOOK_BASE_ARENA_H
 #define DAYBOOK_BASE_ARENA_H
@@ -28,7 +28,8 @@ void arena_release(struct arena *arena);
 MUST_CHECK void *arena_alloc(struct arena *arena, size_t bytes);
 /* count * size with overflow check. */
 MUST_CHECK void *arena_array(struct arena *arena, size_t count, size_t size);
-/* A copy with a NUL behind it (not counted in len). `ptr` is NULL when the limit would be exceeded. */
+/* A copy with a NUL behind it (not counted in len). `ptr` is NULL when the limit would be exceeded.
+ */
 MUST_CHECK struct str arena_str(struct arena *arena, struct str text);
 MUST_CHECK struct str arena_printf(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 3);
 

@@ -1,6 +1,6 @@
 /*
- * A growable byte buffer that never grows past its maximum. After the first failed append it stays failed: callers
- * may append many times and check `buf_failed` once.
+ * A growable byte buffer that never grows past its maximum. After the first failed append it stays
+ * failed: callers may append many times and check `buf_failed` once.
  */
 #ifndef DAYBOOK_BASE_BUF_H
 #define DAYBOOK_BASE_BUF_H

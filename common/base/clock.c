@@ -1,7 +1,8 @@
 /*
- * Calendar arithmetic is done here, not by gmtime and timegm: those know no fractions, share static state and take
- * what they are given. Days are counted as in Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms"
- * (days_from_civil, civil_from_days): the year starts in March, so that a leap day is the last day of it.
+ * Calendar arithmetic is done here, not by gmtime and timegm: those know no fractions, share static
+ * state and take what they are given. Days are counted as in Howard Hinnant, "chrono-Compatible
+ * Low-Level Date Algorithms" (days_from_civil, civil_from_days): the year starts in March, so that
+ * a leap day is the last day of it.
  */
 #include "common/base/clock.h"
 
@@ -10,7 +11,7 @@
 
 #define US_PER_SECOND INT64_C(1000000)
 #define SECONDS_PER_DAY INT64_C(86400)
-#define DAYS_PER_ERA INT64_C(146097) /* 400 years */
+#define DAYS_PER_ERA INT64_C(146097)  /* 400 years */
 #define DAYS_TO_EPOCH INT64_C(719468) /* from 0000-03-01 to 1970-01-01 */
 
 /* 0001-01-01T00:00:00Z and the last microsecond of 9999. */

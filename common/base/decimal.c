@@ -3,8 +3,9 @@
 #include <assert.h>
 
 /*
- * A number token in its parts, before any value is made of it: digits are the integer part and the fraction one after
- * the other, without the point; the value is digits * 10^(exponent - fraction.len).
+ * A number token in its parts, before any value is made of it: digits are the integer part and the
+ * fraction one after the other, without the point; the value is digits * 10^(exponent -
+ * fraction.len).
  */
 struct token {
     bool negative;
@@ -13,7 +14,8 @@ struct token {
     int64_t exponent;
 };
 
-/* No int64 with DECIMAL_SCALE_MAX decimals needs an exponent near this; it keeps sums of exponents within int64. */
+/* No int64 with DECIMAL_SCALE_MAX decimals needs an exponent near this; it keeps sums of exponents
+ * within int64. */
 enum { EXPONENT_BOUND = 1000000000 };
 
 static bool is_digit(char c) {
@@ -81,14 +83,16 @@ static enum err_code too_large(struct err *err) {
     return err_set(err, ERR_LIMIT, "the number does not fit into 64 bits");
 }
 
-/* Appends one decimal digit. Counted downwards: the negative side reaches one further, so INT64_MIN fits. */
+/* Appends one decimal digit. Counted downwards: the negative side reaches one further, so INT64_MIN
+ * fits. */
 static bool append_digit(int64_t *negated, int digit) {
     return !__builtin_mul_overflow(*negated, INT64_C(10), negated) &&
            !__builtin_sub_overflow(*negated, (int64_t)digit, negated);
 }
 
 static char digit_at(const struct token *token, size_t i) {
-    return i < token->integer.len ? token->integer.ptr[i] : token->fraction.ptr[i - token->integer.len];
+    return i < token->integer.len ? token->integer.ptr[i]
+                                  : token->fraction.ptr[i - token->integer.len];
 }
 
 static enum err_code evaluate(const struct token *token, struct decimal *out, struct err *err) {
@@ -101,7 +105,8 @@ static enum err_code evaluate(const struct token *token, struct decimal *out, st
         *out = (struct decimal){0, 0}; /* zero whatever its sign, decimals and exponent */
         return ERR_OK;
     }
-    /* Zeros at the end move into the power of ten, so that only digits that count are accumulated. */
+    /* Zeros at the end move into the power of ten, so that only digits that count are accumulated.
+     */
     int64_t power = token->exponent - (int64_t)token->fraction.len;
     while (digit_at(token, end - 1) == '0') {
         end--;
@@ -138,7 +143,8 @@ enum err_code decimal_parse(struct str text, struct decimal *out, struct err *er
 
 enum err_code decimal_parse_json(struct str token, struct decimal *out, struct err *err) {
     struct token parts;
-    bool well_formed = take_plain(&token, &parts) && take_exponent(&token, &parts.exponent) && token.len == 0;
+    bool well_formed =
+        take_plain(&token, &parts) && take_exponent(&token, &parts.exponent) && token.len == 0;
     /* JSON allows no leading zero. */
     if (!well_formed || (parts.integer.len > 1 && parts.integer.ptr[0] == '0')) {
         return err_set(err, ERR_INVALID, "not a JSON number");
@@ -146,7 +152,8 @@ enum err_code decimal_parse_json(struct str token, struct decimal *out, struct e
     return evaluate(&parts, out, err);
 }
 
-enum err_code decimal_to_minor(const struct decimal *value, int32_t digits, int64_t *minor, struct err *err) {
+enum err_code decimal_to_minor(const struct decimal *value, int32_t digits, int64_t *minor,
+                               struct err *err) {
     assert(digits >= 0 && digits <= DECIMAL_SCALE_MAX);
     /* Normalised, so a larger scale means a decimal that is not zero. */
     if (value->scale > digits) {
@@ -164,7 +171,8 @@ enum err_code decimal_to_minor(const struct decimal *value, int32_t digits, int6
 
 size_t decimal_format_minor(char out[DECIMAL_TEXT_BYTES], int64_t minor, int32_t digits) {
     assert(digits >= 0 && digits <= DECIMAL_SCALE_MAX);
-    /* Written from the last digit to the first; 64-bit digits, a point and a sign are well below the buffer. */
+    /* Written from the last digit to the first; 64-bit digits, a point and a sign are well below
+     * the buffer. */
     char reversed[DECIMAL_TEXT_BYTES];
     size_t len = 0;
     uint64_t magnitude = minor < 0 ? UINT64_C(0) - (uint64_t)minor : (uint64_t)minor;

@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Messages end up on log lines and in problem documents, where a line break or a terminal escape would mislead. */
+/* Messages end up on log lines and in problem documents, where a line break or a terminal escape
+ * would mislead. */
 static void flatten(char *text) {
     for (char *c = text; *c; c++) {
         if ((unsigned char)*c < 0x20 || *c == 0x7f) {
@@ -14,8 +15,8 @@ static void flatten(char *text) {
 }
 
 /*
- * vsnprintf may have cut the text inside a UTF-8 sequence; what remains of that sequence is dropped so that the
- * message stays valid UTF-8 when what was put in was.
+ * vsnprintf may have cut the text inside a UTF-8 sequence; what remains of that sequence is dropped
+ * so that the message stays valid UTF-8 when what was put in was.
  */
 static void drop_cut_sequence(char *text) {
     size_t len = strlen(text);

@@ -6,7 +6,8 @@
 
 #include "common/base/str.h"
 
-/* MurmurHash2, 32 bit, seed 0x9747b28c, as org.apache.kafka.common.utils.Utils.murmur2 computes it. */
+/* MurmurHash2, 32 bit, seed 0x9747b28c, as org.apache.kafka.common.utils.Utils.murmur2 computes it.
+ */
 uint32_t hash_murmur2(struct str bytes);
 /* The partition that Kafka's Java client gives a key: (murmur2(key) & 0x7fffffff) % partitions. */
 int32_t hash_kafka_partition(struct str key, int32_t partitions);

@@ -94,8 +94,7 @@ static enum err_code rewrite(struct rewriter *r, struct err *err) {
             buf_put(r->out, rest.ptr, len);
         } else if (c == '-' || is_digit(c)) {
             len = number_length(rest);
-            if (len == 0 ||
-                (len < rest.len && (is_digit(rest.ptr[len]) || rest.ptr[len] == '.'))) {
+            if (len == 0 || (len < rest.len && (is_digit(rest.ptr[len]) || rest.ptr[len] == '.'))) {
                 return bad_number(r, err);
             }
             if (r->number_count == JSON_DOC_NUMBERS_MAX) {
@@ -115,8 +114,8 @@ static enum err_code rewrite(struct rewriter *r, struct err *err) {
     return ERR_OK;
 }
 
-/* At least as many as there are number tokens: each starts with a digit or a minus sign that doesn't
- * follow another character of a number. */
+/* At least as many as there are number tokens: each starts with a digit or a minus sign that
+ * doesn't follow another character of a number. */
 static size_t count_numbers(struct str text) {
     size_t count = 0;
     bool inside = false;
@@ -153,8 +152,8 @@ enum err_code json_doc_parse(struct str text, struct arena *arena, struct json_d
         out->numbers = rewriter.numbers;
         out->number_count = rewriter.number_count;
         if (out->root == NULL) {
-            code = err_set(err, ERR_INVALID, "line %d, column %d: %s", why.line, why.column,
-                           why.text);
+            code =
+                err_set(err, ERR_INVALID, "line %d, column %d: %s", why.line, why.column, why.text);
         }
     }
     buf_release(&copy);
@@ -171,6 +170,5 @@ struct str json_doc_number(const struct json_doc *doc, const json_t *value) {
         return (struct str){0};
     }
     const json_int_t index = json_integer_value(value);
-    return index >= 0 && (size_t)index < doc->number_count ? doc->numbers[index]
-                                                           : (struct str){0};
+    return index >= 0 && (size_t)index < doc->number_count ? doc->numbers[index] : (struct str){0};
 }

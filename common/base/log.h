@@ -3,7 +3,8 @@
  *
  *   log_info(log, log_event("relay.attached"), log_cstr("slot", slot), log_i64("lsn", lsn));
  *
- * gives {"time":"2026-01-31T12:00:00.000001Z","level":"info","service":"relay","event":"relay.attached","slot":…}.
+ * gives
+ * {"time":"2026-01-31T12:00:00.000001Z","level":"info","service":"relay","event":"relay.attached","slot":…}.
  * Field names are literals of ours; values are escaped. Never pass a secret.
  */
 #ifndef DAYBOOK_BASE_LOG_H
@@ -17,7 +18,13 @@
 
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR, LOG_LEVEL_OFF };
 
-enum log_field_kind { LOG_FIELD_END, LOG_FIELD_EVENT, LOG_FIELD_STR, LOG_FIELD_I64, LOG_FIELD_BOOL };
+enum log_field_kind {
+    LOG_FIELD_END,
+    LOG_FIELD_EVENT,
+    LOG_FIELD_STR,
+    LOG_FIELD_I64,
+    LOG_FIELD_BOOL
+};
 
 struct log_field {
     enum log_field_kind kind;
@@ -28,14 +35,17 @@ struct log_field {
 
 struct log; /* opaque; made by main, passed to whoever logs; a NULL log swallows everything */
 
-/* `service` is borrowed for the log's life. Writes to `fd` (2 as a rule), which stays the caller's. */
+/* `service` is borrowed for the log's life. Writes to `fd` (2 as a rule), which stays the caller's.
+ */
 struct log *log_new(const char *service, enum log_level level, int fd);
 void log_free(struct log *log);
 
 bool log_enabled(const struct log *log, enum log_level level);
-void log_write(struct log *log, enum log_level level, const struct log_field *fields); /* ends with LOG_FIELD_END */
+void log_write(struct log *log, enum log_level level,
+               const struct log_field *fields); /* ends with LOG_FIELD_END */
 
-MUST_CHECK bool log_level_parse(struct str text, enum log_level *out); /* debug info warn error off */
+MUST_CHECK bool log_level_parse(struct str text,
+                                enum log_level *out); /* debug info warn error off */
 
 static inline struct log_field log_event(const char *name) {
     return (struct log_field){LOG_FIELD_EVENT, "event", str_from(name), 0};

@@ -1,6 +1,7 @@
 /*
- * Long-lived allocations made at start or bounded by a named maximum elsewhere. Running out of memory here leaves
- * nothing sensible to do: the process says so and aborts; the log in PostgreSQL is what survives.
+ * Long-lived allocations made at start or bounded by a named maximum elsewhere. Running out of
+ * memory here leaves nothing sensible to do: the process says so and aborts; the log in PostgreSQL
+ * is what survives.
  */
 #ifndef DAYBOOK_BASE_MEM_H
 #define DAYBOOK_BASE_MEM_H

@@ -18,7 +18,8 @@ bool str_eq_nocase(struct str a, struct str b) {
 }
 
 bool str_starts_with(struct str text, struct str prefix) {
-    return text.len >= prefix.len && (prefix.len == 0 || memcmp(text.ptr, prefix.ptr, prefix.len) == 0);
+    return text.len >= prefix.len &&
+           (prefix.len == 0 || memcmp(text.ptr, prefix.ptr, prefix.len) == 0);
 }
 
 int str_cmp(struct str a, struct str b) {
@@ -102,8 +103,9 @@ bool str_to_i64(struct str text, int64_t *out) {
 }
 
 /*
- * Length of the well-formed sequence at p, 0 when there is none: the table of well-formed byte sequences in the
- * Unicode Standard, section 3.9 (table 3-7). Only the second byte's range depends on the lead byte.
+ * Length of the well-formed sequence at p, 0 when there is none: the table of well-formed byte
+ * sequences in the Unicode Standard, section 3.9 (table 3-7). Only the second byte's range depends
+ * on the lead byte.
  */
 static size_t utf8_sequence(const unsigned char *p, size_t left) {
     unsigned char lead = p[0];

@@ -39,16 +39,20 @@ bool str_starts_with(struct str text, struct str prefix);
 int str_cmp(struct str a, struct str b);
 struct str str_trim(struct str text); /* spaces and tabs at both ends */
 
-/* Copies into a fixed buffer with a NUL behind it. False, and an empty string, when it does not fit. */
+/* Copies into a fixed buffer with a NUL behind it. False, and an empty string, when it does not
+ * fit. */
 MUST_CHECK bool str_copy(char *out, size_t out_bytes, struct str text);
 
-/* Whole-text decimal integers: optional '-', digits, nothing else. False when malformed or out of range. */
+/* Whole-text decimal integers: optional '-', digits, nothing else. False when malformed or out of
+ * range. */
 MUST_CHECK bool str_to_i64(struct str text, int64_t *out);
 MUST_CHECK bool str_to_u64(struct str text, uint64_t *out);
 
-/* True when the bytes are well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms, up to U+10FFFF). */
+/* True when the bytes are well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms, up to
+ * U+10FFFF). */
 bool str_is_utf8(struct str text);
-/* Length in bytes (1 to 4) of the well-formed UTF-8 sequence at the start of `text`; 0 when there is none. */
+/* Length in bytes (1 to 4) of the well-formed UTF-8 sequence at the start of `text`; 0 when there
+ * is none. */
 size_t str_utf8_sequence(struct str text);
 
 #endif

@@ -1,10 +1,12 @@
 /*
- * Layout (RFC 9562 section 5.7): unix_ts_ms (48) | version 7 (4) | rand_a (12) | variant 10 (2) | rand_b (62).
+ * Layout (RFC 9562 section 5.7): unix_ts_ms (48) | version 7 (4) | rand_a (12) | variant 10 (2) |
+ * rand_b (62).
  *
- * Order within a source rests on the pair (last_ms, counter), which only ever rises: a new millisecond takes a fresh
- * random counter below half its range, which leaves 2,048 ids of room; the same or an earlier millisecond counts on;
- * a counter that would overflow moves the timestamp ahead by one (section 6.2, "monotonic random" with a fixed-length
- * counter and rollover into the timestamp).
+ * Order within a source rests on the pair (last_ms, counter), which only ever rises: a new
+ * millisecond takes a fresh random counter below half its range, which leaves 2,048 ids of room;
+ * the same or an earlier millisecond counts on; a counter that would overflow moves the timestamp
+ * ahead by one (section 6.2, "monotonic random" with a fixed-length counter and rollover into the
+ * timestamp).
  */
 #include "common/base/uuid.h"
 
@@ -26,7 +28,8 @@ static void refill(struct uuid_source *source) {
             if (errno == EINTR) {
                 continue;
             }
-            /* Ids that repeat would corrupt the log; a kernel without random numbers is not one to run on. */
+            /* Ids that repeat would corrupt the log; a kernel without random numbers is not one to
+             * run on. */
             abort();
         }
         out += n;

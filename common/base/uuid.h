@@ -13,10 +13,11 @@ struct uuid {
 
 enum { UUID_TEXT_BYTES = 37 }; /* 36 characters and the NUL */
 
-/* One per thread. Strictly increasing, also when the clock stands still or steps back (RFC 9562 section 6.2). */
+/* One per thread. Strictly increasing, also when the clock stands still or steps back (RFC 9562
+ * section 6.2). */
 struct uuid_source {
     uint64_t last_ms;
-    uint16_t counter;     /* rand_a: 12 bits, counts within a millisecond */
+    uint16_t counter;         /* rand_a: 12 bits, counts within a millisecond */
     uint64_t random_pool[32]; /* from getrandom(2) */
     uint32_t random_left;
 };

@@ -51,8 +51,7 @@ static void set_string(const struct config_key *key, struct str text, void *fiel
                    key->name, key->min, max, text.len);
     } else if (key->kind == CONFIG_URL && key->accept != NULL && !has_scheme(key->accept, text)) {
         buf_printf(problems, "%s: must start with one of: %s\n", key->name, key->accept);
-    } else if (key->kind == CONFIG_STRING && key->accept != NULL &&
-               !is_listed(key->accept, text)) {
+    } else if (key->kind == CONFIG_STRING && key->accept != NULL && !is_listed(key->accept, text)) {
         buf_printf(problems, "%s: must be one of: %s\n", key->name, key->accept);
     }
     /* Always set, so that the struct can be released as a whole. */
@@ -65,8 +64,7 @@ static void set_bool(const struct config_key *key, struct str text, void *field,
     const bool yes = is_listed("true 1 yes on", text);
 
     if (!yes && !is_listed("false 0 no off", text)) {
-        buf_printf(problems, "%s: must be true or false, is \"%.*s\"\n", key->name,
-                   STR_ARG(text));
+        buf_printf(problems, "%s: must be true or false, is \"%.*s\"\n", key->name, STR_ARG(text));
     }
     memcpy(field, &yes, sizeof(yes));
 }

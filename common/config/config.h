@@ -1,6 +1,7 @@
 /*
- * Configuration: one table per process, read from the environment once at start into one const struct.
- * The same table prints --help and validates --check. Only this module reads the environment.
+ * Configuration: one table per process, read from the environment once at start into one const
+ * struct. The same table prints --help and validates --check. Only this module reads the
+ * environment.
  */
 #ifndef DAYBOOK_CONFIG_CONFIG_H
 #define DAYBOOK_CONFIG_CONFIG_H
@@ -18,8 +19,8 @@ enum config_kind {
     CONFIG_INT,    /* int64_t */
     CONFIG_BOOL,   /* bool: true false 1 0 yes no on off */
     CONFIG_LEVEL,  /* enum log_level */
-    CONFIG_URL,    /* const char *: like STRING; `accept` lists allowed schemes "postgresql:// postgres://";
-                      the password part is never shown */
+    CONFIG_URL,    /* const char *: like STRING; `accept` lists allowed schemes "postgresql://
+                      postgres://";    the password part is never shown */
 };
 
 struct config_key {
@@ -28,10 +29,10 @@ struct config_key {
     size_t offset;             /* of the field in the process's struct */
     const char *default_value; /* NULL: required */
     int64_t min, max;          /* INT: value; STRING, URL: length; both 0: a length up to 1024 */
-    const char *accept;        /* URL: schemes; STRING: allowed words separated by spaces, or NULL */
-    bool secret;               /* shown as "(set)" only */
-    const char *unit;          /* "ms", "bytes", … or "" */
-    const char *help;          /* one line */
+    const char *accept; /* URL: schemes; STRING: allowed words separated by spaces, or NULL */
+    bool secret;        /* shown as "(set)" only */
+    const char *unit;   /* "ms", "bytes", … or "" */
+    const char *help;   /* one line */
 };
 
 struct config_spec {
@@ -42,17 +43,18 @@ struct config_spec {
     size_t struct_bytes;
 };
 
-/* Looks a variable up; NULL when unset. Tests pass their own; config_environment reads the process's. */
+/* Looks a variable up; NULL when unset. Tests pass their own; config_environment reads the
+ * process's. */
 typedef const char *config_lookup_fn(void *arg, const char *name);
 const char *config_environment(void *arg, const char *name);
 
 /*
- * Fills `out` (struct_bytes). All problems are collected, one line each, into `problems`; any problem: ERR_INVALID.
- * A variable that starts with DAYBOOK_ and is not in the table but resembles a key is not an error (processes share
- * one environment). Strings live until config_release.
+ * Fills `out` (struct_bytes). All problems are collected, one line each, into `problems`; any
+ * problem: ERR_INVALID. A variable that starts with DAYBOOK_ and is not in the table but resembles
+ * a key is not an error (processes share one environment). Strings live until config_release.
  */
-MUST_CHECK enum err_code config_load(const struct config_spec *spec, config_lookup_fn *lookup, void *arg, void *out,
-                                     struct buf *problems);
+MUST_CHECK enum err_code config_load(const struct config_spec *spec, config_lookup_fn *lookup,
+                                     void *arg, void *out, struct buf *problems);
 void config_release(const struct config_spec *spec, void *out);
 
 /* The table as text: name, type, default, limits, help. */
@@ -62,10 +64,11 @@ void config_print_effective(const struct config_spec *spec, const void *config, 
 
 enum config_action { CONFIG_RUN, CONFIG_EXIT };
 /*
- * What every main does first: --help, --version, --check, then loading. Prints what is to be printed. CONFIG_EXIT:
- * leave with *exit_code. Unknown arguments: one line to stderr, code 2. A wrong configuration: each problem on a
- * line, code 2.
+ * What every main does first: --help, --version, --check, then loading. Prints what is to be
+ * printed. CONFIG_EXIT: leave with *exit_code. Unknown arguments: one line to stderr, code 2. A
+ * wrong configuration: each problem on a line, code 2.
  */
-enum config_action config_main(const struct config_spec *spec, int argc, char **argv, void *out, int *exit_code);
+enum config_action config_main(const struct config_spec *spec, int argc, char **argv, void *out,
+                               int *exit_code);
 
 #endif

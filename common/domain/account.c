@@ -72,8 +72,7 @@ static bool require_amount(const struct account *account, const struct command *
     if (code != ERR_OK || *minor > ACCOUNT_AMOUNT_MINOR_MAX) {
         decision_reject(out, REJECTION_INVALID, "amount_too_large", "Amount too large",
                         "amount may be at most %s %s",
-                        money(ACCOUNT_AMOUNT_MINOR_MAX, account->currency).text,
-                        account->currency);
+                        money(ACCOUNT_AMOUNT_MINOR_MAX, account->currency).text, account->currency);
         return false;
     }
     return true;
@@ -124,8 +123,7 @@ static void emit_move(const struct account *account, const struct command *comma
     memcpy(moved->currency, account->currency, ACCOUNT_CURRENCY_BYTES);
 }
 
-static void decide_deposit(const void *state, const struct command *command,
-                           struct decision *out) {
+static void decide_deposit(const void *state, const struct command *command, struct decision *out) {
     const struct account *account = state;
     int64_t amount = 0;
 
@@ -133,8 +131,8 @@ static void decide_deposit(const void *state, const struct command *command,
         return;
     }
     if (account->balance_minor > ACCOUNT_BALANCE_MINOR_MAX - amount) {
-        decision_reject(out, REJECTION_CONFLICT, "balance_limit_exceeded",
-                        "Balance limit exceeded", "a balance may be at most %s %s",
+        decision_reject(out, REJECTION_CONFLICT, "balance_limit_exceeded", "Balance limit exceeded",
+                        "a balance may be at most %s %s",
                         money(ACCOUNT_BALANCE_MINOR_MAX, account->currency).text,
                         account->currency);
         return;
@@ -188,8 +186,7 @@ static const struct field move_fields[] = {
 static const struct command_type account_commands[] = {
     [ACCOUNT_OPEN_COMMAND] = {"OpenAccount", NULL, open_fields, ARRAY_LEN(open_fields),
                               decide_open},
-    [ACCOUNT_DEPOSIT] = {"Deposit", "deposit", move_fields, ARRAY_LEN(move_fields),
-                         decide_deposit},
+    [ACCOUNT_DEPOSIT] = {"Deposit", "deposit", move_fields, ARRAY_LEN(move_fields), decide_deposit},
     [ACCOUNT_WITHDRAW] = {"Withdraw", "withdraw", move_fields, ARRAY_LEN(move_fields),
                           decide_withdraw},
     [ACCOUNT_CLOSE] = {"CloseAccount", "close", NULL, 0, decide_close},

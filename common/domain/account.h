@@ -16,9 +16,11 @@
 
 enum { ACCOUNT_OWNER_BYTES = 201, ACCOUNT_CURRENCY_BYTES = 4 };
 
-/* 2^53 - 1: every reader of JSON, also one with doubles only, sees the exact number (RFC 8259 section 6). */
+/* 2^53 - 1: every reader of JSON, also one with doubles only, sees the exact number (RFC 8259
+ * section 6). */
 #define ACCOUNT_BALANCE_MINOR_MAX INT64_C(9007199254740991)
-#define ACCOUNT_AMOUNT_MINOR_MAX INT64_C(100000000000000) /* one movement: 10^14, a trillion dollars in cents */
+#define ACCOUNT_AMOUNT_MINOR_MAX \
+    INT64_C(100000000000000) /* one movement: 10^14, a trillion dollars in cents */
 #define ACCOUNT_CURRENCY_DEFAULT "USD"
 
 enum account_status { ACCOUNT_NONE = 0, ACCOUNT_OPEN = 1, ACCOUNT_CLOSED = 2 };
@@ -30,8 +32,8 @@ struct account {
     char owner[ACCOUNT_OWNER_BYTES];
 };
 
-/* Events. Amounts and balances in minor units of the currency; balance_minor is the one after the event, so that a
- * reader needs no history to post it. */
+/* Events. Amounts and balances in minor units of the currency; balance_minor is the one after the
+ * event, so that a reader needs no history to post it. */
 struct account_created {
     char currency[ACCOUNT_CURRENCY_BYTES];
     char owner[ACCOUNT_OWNER_BYTES];
@@ -56,8 +58,20 @@ struct move_money { /* Deposit and Withdraw */
 };
 
 extern const struct event_type account_event_types[]; /* in this order: */
-enum account_event { ACCOUNT_CREATED, MONEY_DEPOSITED, MONEY_WITHDRAWN, ACCOUNT_CLOSED_EVENT, ACCOUNT_EVENTS };
-enum account_command { ACCOUNT_OPEN_COMMAND, ACCOUNT_DEPOSIT, ACCOUNT_WITHDRAW, ACCOUNT_CLOSE, ACCOUNT_COMMANDS };
+enum account_event {
+    ACCOUNT_CREATED,
+    MONEY_DEPOSITED,
+    MONEY_WITHDRAWN,
+    ACCOUNT_CLOSED_EVENT,
+    ACCOUNT_EVENTS
+};
+enum account_command {
+    ACCOUNT_OPEN_COMMAND,
+    ACCOUNT_DEPOSIT,
+    ACCOUNT_WITHDRAW,
+    ACCOUNT_CLOSE,
+    ACCOUNT_COMMANDS
+};
 
 extern const struct aggregate account_aggregate;
 

@@ -65,8 +65,8 @@ enum err_code event_decode(const struct aggregate *aggregate, struct str type_na
     }
     memset(&out->data, 0, sizeof(out->data));
     out->type = type;
-    code = fields_from_json(type->fields, type->field_count, &doc, false, out->data.bytes,
-                            &problem);
+    code =
+        fields_from_json(type->fields, type->field_count, &doc, false, out->data.bytes, &problem);
     json_doc_release(&doc);
     if (code != ERR_OK) {
         return err_set(err, ERR_CORRUPT, "%s: %s", type->name, problem.detail);

@@ -120,9 +120,8 @@ static size_t find_field(const struct field *fields, size_t count, struct str na
     return count;
 }
 
-enum err_code fields_from_json(const struct field *fields, size_t count,
-                               const struct json_doc *doc, bool strict, void *out,
-                               struct field_problem *problem) {
+enum err_code fields_from_json(const struct field *fields, size_t count, const struct json_doc *doc,
+                               bool strict, void *out, struct field_problem *problem) {
     bool seen[FIELDS_MAX] = {false};
     const char *key;
     json_t *value;

@@ -24,8 +24,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -58,8 +58,8 @@ struct exchange {
     bool body_too_large;
     bool announced; /* the first call of the access callback has been */
     bool dispatched;
-    bool held;      /* handed to a handler that answers later */
-    bool completed; /* and it has */
+    bool held;             /* handed to a handler that answers later */
+    bool completed;        /* and it has */
     struct exchange *next; /* in the completion list or the free list */
 };
 
@@ -157,8 +157,7 @@ static void exchange_recycle(struct exchange *exchange) {
 struct str http_request_header(const struct http_request *request, const char *name) {
     const struct exchange *exchange = request->internal;
 
-    return str_from(
-        MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, name));
+    return str_from(MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, name));
 }
 
 struct header_count {
@@ -345,9 +344,9 @@ static void *on_uri(void *arg, const char *uri, struct MHD_Connection *connectio
     exchange->uri_too_long = text.len > thread->server->options.url_bytes_max;
     exchange->uri = exchange->uri_too_long ? STR("/") : arena_str(&exchange->public.arena, text);
     const char *question = memchr(exchange->uri.ptr, '?', exchange->uri.len);
-    exchange->public.path = str_of(
-        exchange->uri.ptr,
-        question != NULL ? (size_t)(question - exchange->uri.ptr) : exchange->uri.len);
+    exchange->public.path =
+        str_of(exchange->uri.ptr,
+               question != NULL ? (size_t)(question - exchange->uri.ptr) : exchange->uri.len);
     return exchange;
 }
 
@@ -383,9 +382,9 @@ static enum http_result route_request(struct exchange *exchange, enum http_metho
     case ROUTER_FOUND:
         request->route = route;
         if (path_end < exchange->uri.len &&
-            !router_parse_query(str_of(exchange->uri.ptr + path_end + 1,
-                                       exchange->uri.len - path_end - 1),
-                                request)) {
+            !router_parse_query(
+                str_of(exchange->uri.ptr + path_end + 1, exchange->uri.len - path_end - 1),
+                request)) {
             result = problem_respond(request, 400, "bad_url", "Bad URL",
                                      "the query is malformed or has more than %d parameters",
                                      HTTP_QUERY_PARAMS_MAX);
@@ -429,8 +428,7 @@ static enum http_result dispatch(struct exchange *exchange, const char *method_n
     }
     if (exchange->body_too_large) {
         return problem_respond(request, 413, "body_too_large", "Body too large",
-                               "a body may have at most %zu bytes",
-                               server->options.body_bytes_max);
+                               "a body may have at most %zu bytes", server->options.body_bytes_max);
     }
     if (atomic_load(&server->draining)) {
         return problem_respond(request, 503, "draining", "Shutting down",
@@ -495,8 +493,7 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
 
     (void)connection;
     (void)context;
-    atomic_fetch_add(&thread->server->connections,
-                     what == MHD_CONNECTION_NOTIFY_STARTED ? 1 : -1);
+    atomic_fetch_add(&thread->server->connections, what == MHD_CONNECTION_NOTIFY_STARTED ? 1 : -1);
 }
 
 /* --- the threads --- */
@@ -528,8 +525,7 @@ static void on_turn(void *arg) {
     (void)resume_completed(thread);
     (void)MHD_run(thread->daemon);
     metric_set(thread->server->connections_gauge, atomic_load(&thread->server->connections));
-    metric_set(thread->server->in_flight_gauge,
-               (int64_t)atomic_load(&thread->server->in_flight));
+    metric_set(thread->server->in_flight_gauge, (int64_t)atomic_load(&thread->server->in_flight));
     if (atomic_load(&thread->completions) != NULL) {
         loop_sleep_at_most(thread->loop, 0);
     } else if (MHD_get_timeout(thread->daemon, &timeout_ms) == MHD_YES) {
@@ -592,11 +588,11 @@ static enum err_code start_daemon(struct server_thread *thread, struct err *err)
         flags, 0, NULL, NULL, on_access, thread, MHD_OPTION_LISTEN_SOCKET, thread->listen_fd,
         MHD_OPTION_CONNECTION_LIMIT, options->connections_max / options->threads + 1,
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, options->connections_per_address_max,
-        MHD_OPTION_CONNECTION_TIMEOUT, options->idle_timeout_s,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
-        MHD_OPTION_URI_LOG_CALLBACK, on_uri, thread, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes,
-        NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, thread, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, thread, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_TIMEOUT, options->idle_timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_URI_LOG_CALLBACK, on_uri, thread,
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
+        thread, MHD_OPTION_NOTIFY_CONNECTION, on_connection, thread, MHD_OPTION_STRICT_FOR_CLIENT,
+        1, MHD_OPTION_END);
     if (thread->daemon == NULL) {
         return err_set(err, ERR_INTERNAL, "the HTTP server could not be started");
     }
@@ -722,8 +718,8 @@ size_t http_server_stop(struct http_server *server, int64_t wait_ms) {
         health_drain(server->options.health);
     }
     for (uint32_t i = 0; i < server->options.threads; i++) {
-        if (server->threads[i].started && !loop_post(server->threads[i].loop, quiesce,
-                                                     &server->threads[i])) {
+        if (server->threads[i].started &&
+            !loop_post(server->threads[i].loop, quiesce, &server->threads[i])) {
             log_warn(server->options.log, log_event("http.quiesce_failed"));
         }
     }

@@ -1,18 +1,22 @@
 /*
- * The HTTP server: routes as table rows, handlers that answer at once or later, problem+json for every refusal.
+ * The HTTP server: routes as table rows, handlers that answer at once or later, problem+json for
+ * every refusal.
  *
  * Invariants
- *  1. A request belongs to the server's thread from its first byte to the end of its handler's call. A handler that
- *     returns HTTP_LATER hands it on; whoever holds it then calls http_complete exactly once, from any thread. Until
- *     then its arena, body and response may be used by the holder; after it the request is gone.
- *  2. The connection is suspended before the handler is called, so that a completion can't overtake the suspension.
+ *  1. A request belongs to the server's thread from its first byte to the end of its handler's
+ * call. A handler that returns HTTP_LATER hands it on; whoever holds it then calls http_complete
+ * exactly once, from any thread. Until then its arena, body and response may be used by the holder;
+ * after it the request is gone.
+ *  2. The connection is suspended before the handler is called, so that a completion can't overtake
+ * the suspension.
  *  3. A client that leaves does not free a request that somebody still holds.
- *  4. Everything is bounded: connections (all, per address), idle time, URL, headers, body, memory per request.
- *  5. HEAD is answered as GET without the body; OPTIONS with 204 and Allow; a known path with another method with 405
- *     and Allow; an unknown path with 404.
- * Each server thread runs a loop of its own (runtime/loop.h) with its own listening socket (SO_REUSEPORT), so adapters
- * that need a loop (Redis) can live on the same thread and resume without crossing threads.
- * This is the one module that includes microhttpd.
+ *  4. Everything is bounded: connections (all, per address), idle time, URL, headers, body, memory
+ * per request.
+ *  5. HEAD is answered as GET without the body; OPTIONS with 204 and Allow; a known path with
+ * another method with 405 and Allow; an unknown path with 404. Each server thread runs a loop of
+ * its own (runtime/loop.h) with its own listening socket (SO_REUSEPORT), so adapters that need a
+ * loop (Redis) can live on the same thread and resume without crossing threads. This is the one
+ * module that includes microhttpd.
  */
 #ifndef DAYBOOK_HTTP_HTTP_SERVER_H
 #define DAYBOOK_HTTP_HTTP_SERVER_H
@@ -35,7 +39,16 @@ enum {
     HTTP_CORRELATION_ID_BYTES_MAX = 128,
 };
 
-enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_DELETE, HTTP_PATCH, HTTP_OPTIONS, HTTP_OTHER };
+enum http_method {
+    HTTP_GET,
+    HTTP_HEAD,
+    HTTP_POST,
+    HTTP_PUT,
+    HTTP_DELETE,
+    HTTP_PATCH,
+    HTTP_OPTIONS,
+    HTTP_OTHER
+};
 
 struct http_param {
     struct str name;
@@ -64,7 +77,8 @@ struct http_request {
     struct http_param query[HTTP_QUERY_PARAMS_MAX]; /* in order; names may repeat */
     size_t query_count;
     struct str body;           /* complete */
-    struct str correlation_id; /* from X-Correlation-ID when well-formed, else made here (UUIDv7); never empty */
+    struct str correlation_id; /* from X-Correlation-ID when well-formed, else made here (UUIDv7);
+                                  never empty */
     int64_t received_at_us;    /* clock_monotonic_us at the headers' end */
     uint32_t thread_index;     /* of the server thread that owns it */
     struct arena arena;        /* for whoever holds the request */
@@ -82,7 +96,8 @@ typedef enum http_result http_handler_fn(void *context, struct http_request *req
 struct http_route {
     enum http_method method;
     const char *path; /* "/accounts/{id}/deposit": {name} matches one non-empty segment, decoded */
-    http_handler_fn *handler; /* NULL: served by another process. This one answers 405 here, but Allow lists it */
+    http_handler_fn *handler; /* NULL: served by another process. This one answers 405 here, but
+                                 Allow lists it */
     void *context;
     const void *detail; /* for the handler: request->route->detail */
 };
@@ -100,7 +115,8 @@ struct http_server_options {
     const struct http_route *routes; /* copied; borrowed strings */
     size_t route_count;
     struct log *log;
-    struct metrics *metrics; /* daybook_http_requests_total{method,route,status}, daybook_http_request_seconds, … */
+    struct metrics *metrics; /* daybook_http_requests_total{method,route,status},
+                                daybook_http_request_seconds, … */
     struct health *health;
 };
 /* Defaults for all but routes, log, metrics, health. */
@@ -108,20 +124,22 @@ struct http_server_options http_server_defaults(void);
 
 struct http_server;
 
-/* Adds GET /health (alive: 200), /ready (200 or 503), /metrics by itself. Binds and listens; does not serve yet. */
-MUST_CHECK enum err_code http_server_new(const struct http_server_options *options, struct http_server **out,
-                                         struct err *err);
+/* Adds GET /health (alive: 200), /ready (200 or 503), /metrics by itself. Binds and listens; does
+ * not serve yet. */
+MUST_CHECK enum err_code http_server_new(const struct http_server_options *options,
+                                         struct http_server **out, struct err *err);
 uint16_t http_server_port(const struct http_server *server);
 /* The loop of one of its threads, for adapters that live there. Attach before http_server_start. */
 struct loop *http_server_loop(struct http_server *server, uint32_t thread_index);
 MUST_CHECK enum err_code http_server_start(struct http_server *server, struct err *err);
-/* Stops accepting, waits until all requests in hand are answered (at most wait_ms), then stops the threads.
- * Requests somebody still holds after that are the caller's error. Returns how many were cut off. */
+/* Stops accepting, waits until all requests in hand are answered (at most wait_ms), then stops the
+ * threads. Requests somebody still holds after that are the caller's error. Returns how many were
+ * cut off. */
 size_t http_server_stop(struct http_server *server, int64_t wait_ms);
 void http_server_free(struct http_server *server);
 
-/* Hands a request that was kept back with its response. Exactly once, from any thread. Cheap when called on the
- * thread that owns the request; elsewhere it goes through that thread's loop. */
+/* Hands a request that was kept back with its response. Exactly once, from any thread. Cheap when
+ * called on the thread that owns the request; elsewhere it goes through that thread's loop. */
 void http_complete(struct http_request *request);
 
 /* Header of the request; len 0 when absent. Valid as long as the request. */
@@ -132,8 +150,10 @@ struct str http_path_param(const struct http_request *request, const char *name)
 /* First value of a query parameter; false when absent. */
 bool http_query_param(const struct http_request *request, const char *name, struct str *value);
 
-void http_respond(struct http_request *request, int status, const char *content_type, struct str body);
-/* Name: literal. Value: copied into the arena. Silently dropped past the maximum or with a CR, LF or NUL in it. */
+void http_respond(struct http_request *request, int status, const char *content_type,
+                  struct str body);
+/* Name: literal. Value: copied into the arena. Silently dropped past the maximum or with a CR, LF
+ * or NUL in it. */
 void http_respond_header(struct http_request *request, const char *name, struct str value);
 
 #endif

@@ -44,8 +44,7 @@ static enum http_result respond(struct http_request *request, int status, const 
 
     (void)vsnprintf(detail, sizeof(detail), format, args);
     buf_init(&body, PROBLEM_BYTES_MAX);
-    problem_render(&body, status, code, title, str_from(detail), members,
-                   request->correlation_id);
+    problem_render(&body, status, code, title, str_from(detail), members, request->correlation_id);
     struct str kept = arena_str(&request->arena, buf_str(&body));
     buf_release(&body);
     if (kept.ptr == NULL) {

@@ -11,7 +11,7 @@ enum router_verdict {
     ROUTER_FOUND,
     ROUTER_NOT_FOUND,
     ROUTER_METHOD_NOT_ALLOWED, /* the path is known */
-    ROUTER_BAD_URL,            /* a percent-escape is malformed or hides a NUL; too many parameters */
+    ROUTER_BAD_URL, /* a percent-escape is malformed or hides a NUL; too many parameters */
 };
 
 /*

@@ -26,21 +26,22 @@ enum feed_item_kind {
     FEED_NOTHING, /* nothing has arrived: wait on the descriptor */
     FEED_CHANGE,
     FEED_COMMIT,   /* the transaction of the changes before is complete */
-    FEED_PROGRESS, /* nothing for us up to position: it may be confirmed when nothing is in flight */
+    FEED_PROGRESS, /* nothing for us up to position: it may be confirmed when nothing is in flight
+                    */
 };
 
 struct feed_item {
     enum feed_item_kind kind;
-    struct change change;     /* FEED_CHANGE */
-    uint64_t position;        /* FEED_COMMIT, FEED_PROGRESS: what to confirm */
-    int64_t committed_at_us;  /* FEED_COMMIT */
+    struct change change;    /* FEED_CHANGE */
+    uint64_t position;       /* FEED_COMMIT, FEED_PROGRESS: what to confirm */
+    int64_t committed_at_us; /* FEED_COMMIT */
 };
 
 struct change_feed;
 
 struct change_feed_ops {
-    /* Connects and begins behind the confirmed position. ERR_FENCED: another holder is active; stand
-     * by. ERR_UNAVAILABLE: not now. ERR_INVALID: something an operator must mend. */
+    /* Connects and begins behind the confirmed position. ERR_FENCED: another holder is active;
+     * stand by. ERR_UNAVAILABLE: not now. ERR_INVALID: something an operator must mend. */
     enum err_code (*open)(struct change_feed *feed, struct err *err);
     /* Never blocks. Any error but ERR_OK: the feed is closed. */
     enum err_code (*next)(struct change_feed *feed, struct feed_item *item, struct err *err);

@@ -1,7 +1,7 @@
 /*
  * A projection: one file that says which tables it keeps and what each event does to them; one line
- * in projector/registry.c; one migration. It writes no SQL and no Lua: sinks turn its row writes into
- * one set-wise statement per table, or one script call, per batch.
+ * in projector/registry.c; one migration. It writes no SQL and no Lua: sinks turn its row writes
+ * into one set-wise statement per table, or one script call, per batch.
  *
  * `project` is pure: its only input is the event, its only output the rows it emits. So the same
  * event always means the same rows, whichever replica applies it and how often it is tried.
@@ -45,9 +45,9 @@ struct model_table {
     const char *name; /* daybook.<name> in PostgreSQL */
     const struct model_column *columns;
     size_t column_count;
-    size_t key_count;     /* the first columns are the key */
-    int version_column;   /* guards each row: an older version never overwrites; -1: none */
-    unsigned stores;      /* enum model_store bits */
+    size_t key_count;         /* the first columns are the key */
+    int version_column;       /* guards each row: an older version never overwrites; -1: none */
+    unsigned stores;          /* enum model_store bits */
     const char *redis_prefix; /* key {p<partition>}:<prefix>:<key>[:<key>…], a hash */
 };
 

@@ -25,8 +25,8 @@ struct stream_head {
 
 struct sink_batch {
     int32_t partition;
-    int64_t expected; /* stored checkpoint, or SINK_NO_CHECKPOINT */
-    int64_t next;     /* first offset after the batch */
+    int64_t expected;       /* stored checkpoint, or SINK_NO_CHECKPOINT */
+    int64_t next;           /* first offset after the batch */
     const struct row *rows; /* at most one per key; this sink's tables only */
     size_t row_count;
     const struct stream_head *heads; /* those that have moved */
@@ -37,8 +37,8 @@ struct projection_sink;
 
 struct projection_sink_ops {
     const char *name; /* "postgresql", "redis", "memory" */
-    enum err_code (*read_checkpoint)(struct projection_sink *sink, int32_t partition,
-                                     int64_t *next, struct err *err);
+    enum err_code (*read_checkpoint)(struct projection_sink *sink, int32_t partition, int64_t *next,
+                                     struct err *err);
     /* Fills the versions of `heads`. */
     enum err_code (*read_heads)(struct projection_sink *sink, int32_t partition,
                                 struct stream_head *heads, size_t count, struct err *err);

@@ -2,8 +2,8 @@
  * The publisher: a topic of partitions to which changes are appended.
  *
  * Contract
- *  1. Within a partition records appear in the order of publish, without a hole: when one fails, none
- *     behind it is reported as delivered.
+ *  1. Within a partition records appear in the order of publish, without a hole: when one fails,
+ * none behind it is reported as delivered.
  *  2. delivered is called for each published record once, from poll.
  *  3. At most a bounded number is in flight: publish says ERR_LIMIT then, and poll makes room.
  * Belongs to one thread.
@@ -29,8 +29,8 @@ typedef void publisher_delivered_fn(void *arg, uint64_t tag, enum err_code code)
 struct publisher;
 
 struct publisher_ops {
-    /* Connects, makes the topic if it is missing, checks its partition count. ERR_INVALID: the topic
-     * is not as configured. */
+    /* Connects, makes the topic if it is missing, checks its partition count. ERR_INVALID: the
+     * topic is not as configured. */
     enum err_code (*open)(struct publisher *publisher, struct err *err);
     /* The tail of each of `count` partitions. */
     enum err_code (*read_tails)(struct publisher *publisher, struct publish_mark *tails,
@@ -40,8 +40,8 @@ struct publisher_ops {
                              const struct change *change, uint64_t tag, struct err *err);
     /* Reports deliveries; waits up to wait_ms for the first. Any error: the publisher is of no more
      * use and must be closed and opened anew. */
-    enum err_code (*poll)(struct publisher *publisher, int64_t wait_ms,
-                          publisher_delivered_fn *fn, void *arg, struct err *err);
+    enum err_code (*poll)(struct publisher *publisher, int64_t wait_ms, publisher_delivered_fn *fn,
+                          void *arg, struct err *err);
     /* Readable when poll has something to report; -1 when closed. */
     int (*descriptor)(const struct publisher *publisher);
     /* Gives up what is in flight. */

@@ -12,7 +12,8 @@ struct recorded_event {
     struct str aggregate_type;
     struct str stream_id;
     int64_t version;  /* 1, 2, 3, … within the stream */
-    int64_t position; /* a number in the whole log, unique; gaps and late ones are normal. 0: not assigned yet */
+    int64_t position; /* a number in the whole log, unique; gaps and late ones are normal. 0: not
+                         assigned yet */
     struct str event_type;
     int32_t schema_version;
     struct str payload; /* JSON text */

@@ -62,8 +62,7 @@ enum err_code loop_new(struct loop **out, struct err *err) {
     pthread_mutex_init(&loop->lock, NULL);
     if (loop->epoll_fd < 0 || loop->wake_fd < 0 ||
         epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &event) != 0) {
-        const enum err_code code =
-            err_set(err, ERR_INTERNAL, "event loop: %s", strerror(errno));
+        const enum err_code code = err_set(err, ERR_INTERNAL, "event loop: %s", strerror(errno));
         loop_free(loop);
         return code;
     }
@@ -168,8 +167,7 @@ void loop_sleep_at_most(struct loop *loop, int64_t delay_us) {
 void loop_wake(struct loop *loop) {
     const uint64_t one = 1;
 
-    if (!atomic_exchange(&loop->awake, true) &&
-        write(loop->wake_fd, &one, sizeof(one)) < 0) {
+    if (!atomic_exchange(&loop->awake, true) && write(loop->wake_fd, &one, sizeof(one)) < 0) {
         /* The counter is full: the loop is awake already. */
     }
 }
@@ -260,9 +258,9 @@ static void dispatch(const struct epoll_event *event) {
 }
 
 /*
- * The flag is cleared only once the eventfd was seen readable. Clearing it earlier, while a waker is
- * between its exchange and its write, would leave the descriptor readable with nobody to drain it,
- * and the loop spinning.
+ * The flag is cleared only once the eventfd was seen readable. Clearing it earlier, while a waker
+ * is between its exchange and its write, would leave the descriptor readable with nobody to drain
+ * it, and the loop spinning.
  */
 static void drain_wakes(struct loop *loop, const struct epoll_event *events, int count) {
     for (int i = 0; i < count; i++) {

@@ -89,8 +89,8 @@ static struct metric *find_or_add(struct metrics *metrics, const char *name, con
         return NULL;
     }
     struct metric *metric = &metrics->list[metrics->count++];
-    *metric = (struct metric){
-        .name = name, .labels = mem_strdup(labels), .help = help, .kind = kind};
+    *metric =
+        (struct metric){.name = name, .labels = mem_strdup(labels), .help = help, .kind = kind};
     metric->as.counter = mem_zalloc(bytes);
     return metric;
 }
@@ -98,8 +98,8 @@ static struct metric *find_or_add(struct metrics *metrics, const char *name, con
 struct metric_counter *metrics_counter(struct metrics *metrics, const char *name,
                                        const char *labels, const char *help) {
     pthread_mutex_lock(&metrics->lock);
-    struct metric *metric = find_or_add(metrics, name, labels, help, METRIC_COUNTER,
-                                        sizeof(struct metric_counter));
+    struct metric *metric =
+        find_or_add(metrics, name, labels, help, METRIC_COUNTER, sizeof(struct metric_counter));
     pthread_mutex_unlock(&metrics->lock);
     return metric != NULL ? metric->as.counter : &metrics->overflow_counter;
 }
@@ -119,8 +119,8 @@ struct metric_histogram *metrics_histogram(struct metrics *metrics, const char *
                                            int64_t scale_down) {
     assert(bound_count > 0 && bound_count <= METRICS_BUCKETS_MAX && scale_down > 0);
     pthread_mutex_lock(&metrics->lock);
-    struct metric *metric = find_or_add(metrics, name, labels, help, METRIC_HISTOGRAM,
-                                        sizeof(struct metric_histogram));
+    struct metric *metric =
+        find_or_add(metrics, name, labels, help, METRIC_HISTOGRAM, sizeof(struct metric_histogram));
     if (metric != NULL && metric->as.histogram->bound_count == 0) {
         memcpy(metric->as.histogram->bounds, bounds, bound_count * sizeof(bounds[0]));
         metric->as.histogram->bound_count = bound_count;
@@ -132,8 +132,8 @@ struct metric_histogram *metrics_histogram(struct metrics *metrics, const char *
 
 struct metric_histogram *metrics_latency(struct metrics *metrics, const char *name,
                                          const char *labels, const char *help) {
-    static const int64_t bounds[] = {100,    250,    500,     1000,    2500,    5000,
-                                     10000,  25000,  50000,   100000,  250000,  500000,
+    static const int64_t bounds[] = {100,     250,     500,     1000,    2500,   5000,
+                                     10000,   25000,   50000,   100000,  250000, 500000,
                                      1000000, 2500000, 5000000, 10000000};
 
     return metrics_histogram(metrics, name, labels, help, bounds, ARRAY_LEN(bounds), 1000000);

@@ -1,4 +1,5 @@
-/* A bounded queue of pointers between threads (many producers, many consumers). Its mutex guards only the ring. */
+/* A bounded queue of pointers between threads (many producers, many consumers). Its mutex guards
+ * only the ring. */
 #ifndef DAYBOOK_RUNTIME_QUEUE_H
 #define DAYBOOK_RUNTIME_QUEUE_H
 
@@ -16,8 +17,8 @@ void queue_free(struct queue *queue);
 
 /* False when full or closed. */
 MUST_CHECK bool queue_try_push(struct queue *queue, void *item);
-/* Takes up to `max` at once, in order; waits up to wait_ms (-1: for ever) for the first. 0: timeout, or closed and
- * empty. */
+/* Takes up to `max` at once, in order; waits up to wait_ms (-1: for ever) for the first. 0:
+ * timeout, or closed and empty. */
 MUST_CHECK size_t queue_pop_many(struct queue *queue, void **items, size_t max, int64_t wait_ms);
 /* No more pushes; what is inside can still be popped. */
 void queue_close(struct queue *queue);

@@ -1,6 +1,6 @@
 /*
- * The wish to stop, from SIGTERM or SIGINT or from inside. Signal handlers set one flag and write one eventfd;
- * threads look at the flag or wait on the descriptor. SIGPIPE is ignored.
+ * The wish to stop, from SIGTERM or SIGINT or from inside. Signal handlers set one flag and write
+ * one eventfd; threads look at the flag or wait on the descriptor. SIGPIPE is ignored.
  */
 #ifndef DAYBOOK_RUNTIME_STOP_H
 #define DAYBOOK_RUNTIME_STOP_H

@@ -1,6 +1,6 @@
-/* activity: per day (UTC), currency and partition: how many accounts were opened and closed, how much
- * went in and out. Partitions have rows of their own, so that replicas never write the same row;
- * readers sum over them. */
+/* activity: per day (UTC), currency and partition: how many accounts were opened and closed, how
+ * much went in and out. Partitions have rows of their own, so that replicas never write the same
+ * row; readers sum over them. */
 #include "common/domain/account.h"
 #include "common/ports/projection.h"
 

@@ -1,4 +1,5 @@
-/* statements: one line per event of an account with the balance after it. For history and the past. */
+/* statements: one line per event of an account with the balance after it. For history and the past.
+ */
 #include "common/domain/account.h"
 #include "common/ports/projection.h"
 

@@ -100,18 +100,18 @@ static void see_outcome(void *arg, size_t index, const struct command_outcome *o
     copy->body = (struct str){outcome->body.len == 13 ? "13 bytes" : NULL, outcome->body.len};
 }
 
-#define EACH_ADAPTER(name)                                                                         \
-    static void check_##name(struct event_store *store);                                           \
-    Test(event_store_contract, name##_memory) {                                                    \
-        struct event_store *store = make(MEMORY);                                                  \
-        check_##name(store);                                                                       \
-        store->ops->free(store);                                                                   \
-    }                                                                                              \
-    Test(event_store_contract, name##_postgresql) {                                                \
-        struct event_store *store = make(POSTGRESQL);                                              \
-        check_##name(store);                                                                       \
-        store->ops->free(store);                                                                   \
-    }                                                                                              \
+#define EACH_ADAPTER(name)                               \
+    static void check_##name(struct event_store *store); \
+    Test(event_store_contract, name##_memory) {          \
+        struct event_store *store = make(MEMORY);        \
+        check_##name(store);                             \
+        store->ops->free(store);                         \
+    }                                                    \
+    Test(event_store_contract, name##_postgresql) {      \
+        struct event_store *store = make(POSTGRESQL);    \
+        check_##name(store);                             \
+        store->ops->free(store);                         \
+    }                                                    \
     static void check_##name(struct event_store *store)
 
 EACH_ADAPTER(what_was_appended_is_loaded) {
@@ -177,9 +177,9 @@ EACH_ADAPTER(whether_a_batch_took_effect_can_be_asked) {
     struct err err = {0};
 
     cr_assert_eq(append(store, &done, 1, NULL, 0), ERR_OK);
-    cr_assert_eq(store->ops->was_appended(store, &(struct append_batch){&done, 1, NULL, 0},
-                                          &appended, &err),
-                 ERR_OK);
+    cr_assert_eq(
+        store->ops->was_appended(store, &(struct append_batch){&done, 1, NULL, 0}, &appended, &err),
+        ERR_OK);
     cr_assert(appended);
     cr_assert_eq(store->ops->was_appended(store, &(struct append_batch){&never, 1, NULL, 0},
                                           &appended, &err),

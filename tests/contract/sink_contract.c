@@ -1,5 +1,5 @@
-/* The projection sink's contract, run against memory, PostgreSQL and Redis. Uses a projection of its
- * own over the accounts' table, under a name that no real projector uses. */
+/* The projection sink's contract, run against memory, PostgreSQL and Redis. Uses a projection of
+ * its own over the accounts' table, under a name that no real projector uses. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -98,22 +98,22 @@ static int64_t checkpoint_of(struct projection_sink *sink) {
     return next;
 }
 
-#define EACH_ADAPTER(name)                                                                         \
-    static void check_##name(struct projection_sink *sink);                                        \
-    static void run_##name(unsigned store, bool memory) {                                          \
-        struct projection_sink *sink = make(store, memory);                                        \
-        check_##name(sink);                                                                        \
-        sink->ops->free(sink);                                                                     \
-    }                                                                                              \
-    Test(sink_contract, name##_memory) {                                                           \
-        run_##name(STORE_PG, true);                                                                \
-    }                                                                                              \
-    Test(sink_contract, name##_postgresql) {                                                       \
-        run_##name(STORE_PG, false);                                                               \
-    }                                                                                              \
-    Test(sink_contract, name##_redis) {                                                            \
-        run_##name(STORE_REDIS, false);                                                            \
-    }                                                                                              \
+#define EACH_ADAPTER(name)                                  \
+    static void check_##name(struct projection_sink *sink); \
+    static void run_##name(unsigned store, bool memory) {   \
+        struct projection_sink *sink = make(store, memory); \
+        check_##name(sink);                                 \
+        sink->ops->free(sink);                              \
+    }                                                       \
+    Test(sink_contract, name##_memory) {                    \
+        run_##name(STORE_PG, true);                         \
+    }                                                       \
+    Test(sink_contract, name##_postgresql) {                \
+        run_##name(STORE_PG, false);                        \
+    }                                                       \
+    Test(sink_contract, name##_redis) {                     \
+        run_##name(STORE_REDIS, false);                     \
+    }                                                       \
     static void check_##name(struct projection_sink *sink)
 
 EACH_ADAPTER(data_head_and_checkpoint_move_together) {

@@ -28,9 +28,8 @@ static void move(const char *id, const char *action, const char *amount, int sta
 }
 
 static void expect_balance(const char *id, int version, const char *balance) {
-    struct http_answer answer =
-        http_get(url_of(GATEWAY, "/accounts/%s/balance?min_version=%d&timeout_ms=10000", id,
-                        version));
+    struct http_answer answer = http_get(
+        url_of(GATEWAY, "/accounts/%s/balance?min_version=%d&timeout_ms=10000", id, version));
     cr_assert_eq(answer.status, 200, "%s", answer.body);
     cr_assert_str_eq(http_answer_text(&answer, "balance"), balance);
     cr_assert_geq(http_answer_number(&answer, "version"), version);
@@ -39,8 +38,8 @@ static void expect_balance(const char *id, int version, const char *balance) {
 
 static bool balance_is_350(void *arg) {
     struct http_answer answer = http_get(arg);
-    const bool is = answer.status == 200 &&
-                    strcmp(http_answer_text(&answer, "balance"), "350.00") == 0;
+    const bool is =
+        answer.status == 200 && strcmp(http_answer_text(&answer, "balance"), "350.00") == 0;
 
     http_answer_release(&answer);
     return is;
@@ -79,7 +78,8 @@ Test(accounts, opening_answers_201_with_location_and_version) {
     char body[256];
     char location[256];
 
-    (void)snprintf(body, sizeof(body), "{\"id\":\"%s\",\"owner\":\"Ada\",\"currency\":\"EUR\"}", id);
+    (void)snprintf(body, sizeof(body), "{\"id\":\"%s\",\"owner\":\"Ada\",\"currency\":\"EUR\"}",
+                   id);
     struct http_answer a = http_post(url_of(GATEWAY, "/accounts"), body);
     cr_assert_eq(a.status, 201, "%s", a.body);
     (void)snprintf(location, sizeof(location), "/accounts/%s", id);
@@ -114,8 +114,8 @@ Test(accounts, deposits_withdrawals_and_closing_follow_the_rules) {
     cr_assert_str_eq(http_answer_text(&a, "code"), "balance_not_zero");
     http_answer_release(&a);
     move(id, "withdraw", "100.00", 200);
-    a = http_call(&(struct http_call){.method = "POST",
-                                      .url = url_of(GATEWAY, "/accounts/%s/close", id)});
+    a = http_call(
+        &(struct http_call){.method = "POST", .url = url_of(GATEWAY, "/accounts/%s/close", id)});
     cr_assert_eq(a.status, 200, "%s", a.body);
     cr_assert_str_eq(http_answer_text(&a, "status"), "closed");
     http_answer_release(&a);
@@ -153,10 +153,10 @@ Test(accounts, transactions_are_newest_first_and_paged) {
         move(id, "deposit", "1.00", 200);
     }
     for (int page = 0; page < 10; page++) {
-        struct http_answer a =
-            http_get(url_of(GATEWAY, "/accounts/%s/transactions?limit=10&min_version=25"
-                                     "&timeout_ms=10000%s%s",
-                            id, cursor[0] ? "&cursor=" : "", cursor));
+        struct http_answer a = http_get(url_of(GATEWAY,
+                                               "/accounts/%s/transactions?limit=10&min_version=25"
+                                               "&timeout_ms=10000%s%s",
+                                               id, cursor[0] ? "&cursor=" : "", cursor));
         cr_assert_eq(a.status, 200, "%s", a.body);
         const json_t *list = json_object_get(a.json, "transactions");
         size_t i;
@@ -187,8 +187,8 @@ Test(accounts, the_past_can_be_read) {
     move(id, "deposit", "10.00", 200);
     move(id, "deposit", "10.00", 200);
     expect_balance(id, 3, "20.00");
-    struct http_answer a = http_get(
-        url_of(GATEWAY, "/accounts/%s/transactions?min_version=3&timeout_ms=10000", id));
+    struct http_answer a =
+        http_get(url_of(GATEWAY, "/accounts/%s/transactions?min_version=3&timeout_ms=10000", id));
     cr_assert_eq(a.status, 200);
     http_answer_release(&a);
     a = http_get(url_of(GATEWAY, "/accounts/%s/balance?version=2", id));
@@ -233,11 +233,11 @@ Test(accounts, a_repeated_key_has_one_effect) {
     open_account(id);
     (void)snprintf(key, sizeof(key), "Idempotency-Key: \"%s\"", fresh_id("k"));
     for (int i = 0; i < 3; i++) {
-        struct http_answer a = http_call(&(struct http_call){
-            .method = "POST",
-            .url = url_of(GATEWAY, "/accounts/%s/deposit", id),
-            .body = i == 1 ? "{\"Amount\": 5.0}" : "{\"amount\": 5}",
-            .headers = {"Content-Type: application/json", key}});
+        struct http_answer a =
+            http_call(&(struct http_call){.method = "POST",
+                                          .url = url_of(GATEWAY, "/accounts/%s/deposit", id),
+                                          .body = i == 1 ? "{\"Amount\": 5.0}" : "{\"amount\": 5}",
+                                          .headers = {"Content-Type: application/json", key}});
         cr_assert_eq(a.status, 200, "%s", a.body);
         cr_assert_str_eq(http_answer_text(&a, "balance"), "5.00");
         cr_assert_str_eq(http_answer_header(&a, "Idempotency-Replayed"), i > 0 ? "true" : "");
@@ -261,11 +261,11 @@ Test(accounts, a_rejection_is_replayed_too) {
     open_account(id);
     (void)snprintf(key, sizeof(key), "Idempotency-Key: %s", fresh_id("k"));
     for (int i = 0; i < 2; i++) {
-        struct http_answer a = http_call(&(struct http_call){
-            .method = "POST",
-            .url = url_of(GATEWAY, "/accounts/%s/withdraw", id),
-            .body = "{\"amount\": 5}",
-            .headers = {"Content-Type: application/json", key}});
+        struct http_answer a =
+            http_call(&(struct http_call){.method = "POST",
+                                          .url = url_of(GATEWAY, "/accounts/%s/withdraw", id),
+                                          .body = "{\"amount\": 5}",
+                                          .headers = {"Content-Type: application/json", key}});
         cr_assert_eq(a.status, 409, "%s", a.body);
         cr_assert_str_eq(http_answer_text(&a, "code"), "insufficient_funds");
         cr_assert_str_eq(http_answer_header(&a, "Idempotency-Replayed"), i > 0 ? "true" : "");
@@ -278,19 +278,19 @@ Test(accounts, preconditions_are_held) {
     const char *id = fresh_id("match");
 
     open_account(id);
-    struct http_answer a = http_call(&(struct http_call){
-        .method = "POST",
-        .url = url_of(GATEWAY, "/accounts/%s/deposit", id),
-        .body = "{\"amount\": 5}",
-        .headers = {"Content-Type: application/json", "If-Match: \"2\""}});
+    struct http_answer a = http_call(
+        &(struct http_call){.method = "POST",
+                            .url = url_of(GATEWAY, "/accounts/%s/deposit", id),
+                            .body = "{\"amount\": 5}",
+                            .headers = {"Content-Type: application/json", "If-Match: \"2\""}});
     cr_assert_eq(a.status, 412, "%s", a.body);
     cr_assert_eq(http_answer_number(&a, "version"), 1);
     http_answer_release(&a);
-    a = http_call(&(struct http_call){
-        .method = "POST",
-        .url = url_of(GATEWAY, "/accounts/%s/deposit", id),
-        .body = "{\"amount\": 5}",
-        .headers = {"Content-Type: application/json", "If-Match: \"1\""}});
+    a = http_call(
+        &(struct http_call){.method = "POST",
+                            .url = url_of(GATEWAY, "/accounts/%s/deposit", id),
+                            .body = "{\"amount\": 5}",
+                            .headers = {"Content-Type: application/json", "If-Match: \"1\""}});
     cr_assert_eq(a.status, 200, "%s", a.body);
     http_answer_release(&a);
 }

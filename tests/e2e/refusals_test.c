@@ -8,8 +8,8 @@
 
 #define GATEWAY "DAYBOOK_TEST_GATEWAY"
 #define JSON "Content-Type: application/json"
-#define ID_128                                                                                     \
-    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"                             \
+#define ID_128                                                         \
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" \
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 
 struct refusal {
@@ -48,8 +48,8 @@ static const struct refusal refusals[] = {
      "amount_too_precise"},
     {"too large", "POST", "/accounts/%s/deposit", JSON, "{\"amount\":1000000000000.01}", 0, 422,
      "amount_too_large"},
-    {"larger than any", "POST", "/accounts/%s/deposit", JSON, "{\"amount\":99999999999999999999}", 0,
-     422, "amount_too_large"},
+    {"larger than any", "POST", "/accounts/%s/deposit", JSON, "{\"amount\":99999999999999999999}",
+     0, 422, "amount_too_large"},
     {"NaN", "POST", "/accounts/%s/deposit", JSON, "{\"amount\":NaN}", 0, 400, "invalid_json"},
     {"Infinity", "POST", "/accounts/%s/deposit", JSON, "{\"amount\":Infinity}", 0, 400,
      "invalid_json"},
@@ -60,19 +60,18 @@ static const struct refusal refusals[] = {
     {"empty id", "POST", "/accounts", JSON, "{\"id\":\"\"}", 0, 400, "id_invalid"},
     {"overlong id", "POST", "/accounts", JSON, "{\"id\":\"" ID_128 "x\"}", 0, 400, "id_invalid"},
     {"ill-formed id", "POST", "/accounts", JSON, "{\"id\":\"a b\"}", 0, 400, "id_invalid"},
-    {"ill-formed id in the path", "POST", "/accounts/a%%20b/deposit", JSON, "{\"amount\":1}", 0, 400,
-     "id_invalid"},
+    {"ill-formed id in the path", "POST", "/accounts/a%%20b/deposit", JSON, "{\"amount\":1}", 0,
+     400, "id_invalid"},
     {"ill-formed id in a read", "GET", "/accounts/a%%20b", NULL, NULL, 0, 400, "id_invalid"},
     {"unknown currency", "POST", "/accounts", JSON, "{\"currency\":\"ZZZ\"}", 0, 422,
      "currency_unknown"},
     {"bad UTF-8", "POST", "/accounts", JSON, "{\"owner\":\"\xff\"}", 0, 400, "invalid_json"},
     {"NUL", "POST", "/accounts", JSON, "{\"owner\":\"a\0b\"}", 15, 400, "invalid_json"},
-    {"escaped NUL", "POST", "/accounts", JSON, "{\"owner\":\"a\\u0000b\"}", 0, 400,
-     "invalid_json"},
+    {"escaped NUL", "POST", "/accounts", JSON, "{\"owner\":\"a\\u0000b\"}", 0, 400, "invalid_json"},
     {"wrong content type", "POST", "/accounts", "Content-Type: text/plain", "{}", 0, 415,
      "unsupported_media_type"},
-    {"wrong charset", "POST", "/accounts", "Content-Type: application/json; charset=latin1", "{}", 0,
-     415, "unsupported_media_type"},
+    {"wrong charset", "POST", "/accounts", "Content-Type: application/json; charset=latin1", "{}",
+     0, 415, "unsupported_media_type"},
     {"no body", "POST", "/accounts/%s/deposit", JSON, NULL, 0, 400, "body_missing"},
     {"unknown account", "POST", "/accounts/nobody-here/deposit", JSON, "{\"amount\":1}", 0, 404,
      "account_not_found"},
@@ -163,8 +162,8 @@ Test(refusals, head_and_options_are_handled) {
     a = http_get(url_of(GATEWAY, "/accounts/%s?min_version=1&timeout_ms=10000", id));
     cr_assert_eq(a.status, 200);
     http_answer_release(&a);
-    a = http_call(&(struct http_call){.method = "HEAD",
-                                      .url = url_of(GATEWAY, "/accounts/%s", id)});
+    a = http_call(
+        &(struct http_call){.method = "HEAD", .url = url_of(GATEWAY, "/accounts/%s", id)});
     cr_assert_eq(a.status, 200);
     cr_assert_str_eq(a.body, "");
     cr_assert_str_eq(http_answer_header(&a, "ETag"), "\"1\"");
@@ -175,15 +174,16 @@ Test(refusals, head_and_options_are_handled) {
     http_answer_release(&a);
 }
 
-/* The same table must hold at each API directly; here the ones whose answer the gateway could hide. */
+/* The same table must hold at each API directly; here the ones whose answer the gateway could hide.
+ */
 Test(refusals, the_apis_answer_alike_without_the_gateway) {
-    struct http_answer a = http_call(
-        &(struct http_call){.method = "DELETE", .url = url_of("DAYBOOK_TEST_COMMAND_API", "/accounts")});
+    struct http_answer a = http_call(&(struct http_call){
+        .method = "DELETE", .url = url_of("DAYBOOK_TEST_COMMAND_API", "/accounts")});
     cr_assert_eq(a.status, 405);
     cr_assert_str_eq(http_answer_header(&a, "Allow"), "GET, HEAD, POST, OPTIONS");
     http_answer_release(&a);
-    a = http_call(
-        &(struct http_call){.method = "DELETE", .url = url_of("DAYBOOK_TEST_QUERY_API", "/accounts")});
+    a = http_call(&(struct http_call){.method = "DELETE",
+                                      .url = url_of("DAYBOOK_TEST_QUERY_API", "/accounts")});
     cr_assert_eq(a.status, 405);
     cr_assert_str_eq(http_answer_header(&a, "Allow"), "GET, HEAD, POST, OPTIONS");
     http_answer_release(&a);

@@ -1,5 +1,5 @@
-/* Each part is killed or taken away; what was acknowledged is there, and the read model gets to show
- * it. One test after another: they share the stack. */
+/* Each part is killed or taken away; what was acknowledged is there, and the read model gets to
+ * show it. One test after another: they share the stack. */
 #include <criterion/criterion.h>
 #include <libpq-fe.h>
 #include <stdio.h>
@@ -42,7 +42,8 @@ static void deposit_surely(struct account *account) {
         const int status = a.status;
         if (status != 200) {
             cr_assert(status == 503 || status == 0, "%d %s", status, a.body);
-            cr_assert_lt(now_seconds(), deadline, "no answer within a minute: %d %s", status, a.body);
+            cr_assert_lt(now_seconds(), deadline, "no answer within a minute: %d %s", status,
+                         a.body);
         }
         http_answer_release(&a);
         if (status == 200) {
@@ -76,8 +77,10 @@ static void expect_all(struct account *account) {
     char sql[256];
     PGconn *pg = PQconnectdb(stack_environment("DAYBOOK_TEST_COMMAND_URL"));
 
-    (void)snprintf(sql, sizeof(sql), "SELECT count(*), max(version) FROM daybook.events WHERE "
-                   "stream_id = '%s'", account->id);
+    (void)snprintf(sql, sizeof(sql),
+                   "SELECT count(*), max(version) FROM daybook.events WHERE "
+                   "stream_id = '%s'",
+                   account->id);
     PGresult *result = PQexec(pg, sql);
     cr_assert_eq(PQresultStatus(result), PGRES_TUPLES_OK, "%s", PQerrorMessage(pg));
     (void)snprintf(sql, sizeof(sql), "%lld", account->acknowledged + 1);

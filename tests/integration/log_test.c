@@ -51,15 +51,17 @@ Test(log, not_even_its_owner_or_the_superuser) {
 }
 
 Test(log, roles_reach_only_what_is_theirs) {
-    cr_assert_str_eq(try_sql("DAYBOOK_TEST_RELAY_URL",
-                             "INSERT INTO daybook.command_outcomes DEFAULT VALUES"),
-                     DENIED);
+    cr_assert_str_eq(
+        try_sql("DAYBOOK_TEST_RELAY_URL", "INSERT INTO daybook.command_outcomes DEFAULT VALUES"),
+        DENIED);
     cr_assert_str_eq(try_sql("DAYBOOK_TEST_RELAY_URL", "SELECT * FROM daybook.command_outcomes"),
                      DENIED);
     cr_assert_str_eq(try_sql("DAYBOOK_TEST_QUERY_URL", "DELETE FROM daybook.accounts"), DENIED);
-    cr_assert_str_eq(try_sql("DAYBOOK_TEST_QUERY_URL", "INSERT INTO daybook.accounts DEFAULT VALUES"),
+    cr_assert_str_eq(
+        try_sql("DAYBOOK_TEST_QUERY_URL", "INSERT INTO daybook.accounts DEFAULT VALUES"), DENIED);
+    cr_assert_str_eq(try_sql("DAYBOOK_TEST_QUERY_URL", "SELECT * FROM daybook.accounts LIMIT 1"),
+                     "");
+    cr_assert_str_eq(try_sql("DAYBOOK_TEST_PROJECTOR_URL", "CREATE TABLE daybook.x (i int)"),
                      DENIED);
-    cr_assert_str_eq(try_sql("DAYBOOK_TEST_QUERY_URL", "SELECT * FROM daybook.accounts LIMIT 1"), "");
-    cr_assert_str_eq(try_sql("DAYBOOK_TEST_PROJECTOR_URL", "CREATE TABLE daybook.x (i int)"), DENIED);
     cr_assert_str_eq(try_sql("DAYBOOK_TEST_COMMAND_URL", "CREATE TABLE public.x (i int)"), DENIED);
 }

@@ -75,10 +75,8 @@ struct http_answer http_get(const char *url) {
 }
 
 struct http_answer http_post(const char *url, const char *json) {
-    return http_call(&(struct http_call){.method = "POST",
-                                         .url = url,
-                                         .body = json,
-                                         .headers = {"Content-Type: application/json"}});
+    return http_call(&(struct http_call){
+        .method = "POST", .url = url, .body = json, .headers = {"Content-Type: application/json"}});
 }
 
 void http_answer_release(struct http_answer *answer) {

@@ -10,15 +10,15 @@ enum { HTTP_CLIENT_HEADERS_MAX = 8 };
 struct http_call {
     const char *method;
     const char *url;
-    const char *body; /* NULL: none */
-    size_t body_len;  /* 0: strlen(body) */
+    const char *body;                             /* NULL: none */
+    size_t body_len;                              /* 0: strlen(body) */
     const char *headers[HTTP_CLIENT_HEADERS_MAX]; /* "Name: value"; NULL ends */
 };
 
 struct http_answer {
-    int status; /* 0: no answer */
-    char *body; /* NUL-terminated, owned */
-    char *head; /* header lines, owned */
+    int status;   /* 0: no answer */
+    char *body;   /* NUL-terminated, owned */
+    char *head;   /* header lines, owned */
     json_t *json; /* NULL when the body isn't JSON; owned */
     double seconds;
 };

@@ -59,8 +59,8 @@ static void finish(struct command_job *job) {
     pthread_mutex_unlock(&fixture.lock);
 }
 
-static struct command_job *make_job(const char *stream, enum account_command which,
-                                    int64_t dollars, const char *key) {
+static struct command_job *make_job(const char *stream, enum account_command which, int64_t dollars,
+                                    const char *key) {
     struct command_job *job = &jobs[job_count];
     struct move_money *move = (void *)job->command.data.bytes;
 
@@ -166,7 +166,8 @@ Test(shard, a_key_repeated_while_the_first_runs_has_one_effect) {
 
 /* Another replica: writes behind the shard's back. */
 static void write_elsewhere(const char *stream, int64_t version) {
-    static const char payload[] = "{\"amount_minor\":100,\"balance_minor\":600,\"currency\":\"USD\"}";
+    static const char payload[] =
+        "{\"amount_minor\":100,\"balance_minor\":600,\"currency\":\"USD\"}";
     struct uuid_source uuids;
 
     uuid_source_init(&uuids);

@@ -5,7 +5,8 @@
 #include "common/adapters/pgoutput.h"
 
 /* Messages as PostgreSQL 15 sent them (proto_version 1), for
- *   CREATE TABLE s.t (id bigint, note text, more text); INSERT INTO s.t VALUES (7, 'grün', NULL). */
+ *   CREATE TABLE s.t (id bigint, note text, more text); INSERT INTO s.t VALUES (7, 'grün', NULL).
+ */
 static const char begin[] = "B"
                             "\x00\x00\x00\x00\x01\xdc\x6c\x30" /* final LSN 0/1DC6C30 */
                             "\x00\x03\x04\x05\x06\x07\x08\x09" /* commit time */
@@ -44,8 +45,7 @@ Test(pgoutput, begin_and_commit_carry_their_positions) {
     cr_assert_eq(decode(BYTES(begin)), ERR_OK);
     cr_assert_eq(message.kind, PGOUTPUT_BEGIN);
     cr_assert_eq(message.commit_lsn, UINT64_C(0x1dc6c30));
-    cr_assert_eq(message.committed_at_us,
-                 INT64_C(0x0003040506070809) + INT64_C(946684800000000));
+    cr_assert_eq(message.committed_at_us, INT64_C(0x0003040506070809) + INT64_C(946684800000000));
     cr_assert_eq(decode(BYTES(commit)), ERR_OK);
     cr_assert_eq(message.kind, PGOUTPUT_COMMIT);
     cr_assert_eq(message.end_lsn, UINT64_C(0x1dc6c60));

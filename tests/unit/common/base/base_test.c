@@ -99,7 +99,8 @@ Test(hash, murmur2_is_kafkas) {
     cr_assert_eq((int32_t)hash_murmur2(STR("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8")),
                  -58897971);
     cr_assert_eq((int32_t)hash_murmur2(STR("abc")), 479470107);
-    cr_assert_eq(hash_kafka_partition(STR("21"), 6), (int32_t)(((uint32_t)-973932308 & 0x7fffffff) % 6));
+    cr_assert_eq(hash_kafka_partition(STR("21"), 6),
+                 (int32_t)(((uint32_t)-973932308 & 0x7fffffff) % 6));
 }
 
 Test(uuid, ascends_also_when_the_clock_steps_back) {
@@ -148,9 +149,14 @@ Test(clock, rfc3339_both_ways) {
 }
 
 Test(clock, ill_formed_times_are_refused) {
-    static const char *const bad[] = {"", "2026", "2026-13-01T00:00:00Z", "2026-02-29T00:00:00Z",
-                                      "2026-01-01T24:00:00Z", "2026-01-01T00:00:00",
-                                      "2026-01-01 00:00:00+0100", "2026-01-01T00:00:00.Z"};
+    static const char *const bad[] = {"",
+                                      "2026",
+                                      "2026-13-01T00:00:00Z",
+                                      "2026-02-29T00:00:00Z",
+                                      "2026-01-01T24:00:00Z",
+                                      "2026-01-01T00:00:00",
+                                      "2026-01-01 00:00:00+0100",
+                                      "2026-01-01T00:00:00.Z"};
     int64_t value;
 
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {

@@ -31,8 +31,8 @@ Test(decimal, values_are_normalised) {
 }
 
 Test(decimal, other_forms_are_refused) {
-    static const char *const bad[] = {"",   ".",   "1.",  ".5",  "+1", " 1", "1 ", "1e2",
-                                      "0x1", "NaN", "inf", "1,5", "--1", "1.2.3"};
+    static const char *const bad[] = {"",    ".",   "1.",  ".5",  "+1",  " 1",  "1 ",
+                                      "1e2", "0x1", "NaN", "inf", "1,5", "--1", "1.2.3"};
     struct decimal d;
 
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {

@@ -58,8 +58,11 @@ Test(config, takes_values_and_defaults) {
 }
 
 Test(config, says_all_that_is_wrong_at_once) {
-    struct pair pairs[] = {{"X_MODE", "middling"}, {"X_COUNT", "11"}, {"X_FLAG", "maybe"},
-                           {"X_LEVEL", "loud"},    {0, 0}};
+    struct pair pairs[] = {{"X_MODE", "middling"},
+                           {"X_COUNT", "11"},
+                           {"X_FLAG", "maybe"},
+                           {"X_LEVEL", "loud"},
+                           {0, 0}};
     struct example config;
     struct buf problems;
 

@@ -187,7 +187,8 @@ static uint64_t next_random(uint64_t *state) {
 }
 
 /* Whatever is asked, in whatever order: the balance is what went in less what went out, and never
- * below zero. (That events survive their codec and are accepted by the state, each `when` checks.) */
+ * below zero. (That events survive their codec and are accepted by the state, each `when` checks.)
+ */
 Test(account, random_commands_keep_the_invariants) {
     for (uint64_t seed = 1; seed <= 200; seed++) {
         uint64_t random = seed * UINT64_C(0x9e3779b97f4a7c15);
@@ -207,10 +208,10 @@ Test(account, random_commands_keep_the_invariants) {
             for (size_t e = 0; e < decision->event_count; e++) {
                 const struct event *event = &decision->events[e];
                 const struct money_moved *moved = (const void *)event->data.bytes;
-                in += event->type == &account_event_types[MONEY_DEPOSITED] ? moved->amount_minor
-                                                                           : 0;
-                out += event->type == &account_event_types[MONEY_WITHDRAWN] ? moved->amount_minor
-                                                                            : 0;
+                in +=
+                    event->type == &account_event_types[MONEY_DEPOSITED] ? moved->amount_minor : 0;
+                out +=
+                    event->type == &account_event_types[MONEY_WITHDRAWN] ? moved->amount_minor : 0;
             }
             const struct account *account = story_state();
             cr_assert_geq(account->balance_minor, 0, "seed %" PRIu64, seed);

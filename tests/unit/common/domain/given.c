@@ -34,8 +34,7 @@ static void check_event(const struct event *event) {
     buf_init(&payload, 4096);
     event_encode(event, &payload);
     cr_assert_eq(event_decode(story.aggregate, str_from(event->type->name),
-                              event->type->schema_version, buf_str(&payload), &arena, &again,
-                              &err),
+                              event->type->schema_version, buf_str(&payload), &arena, &again, &err),
                  ERR_OK, "%s", err.message);
     cr_assert_eq(memcmp(&again.data, &event->data, sizeof(again.data)), 0,
                  "%s changed on its way through JSON", event->type->name);

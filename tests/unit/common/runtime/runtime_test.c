@@ -174,9 +174,10 @@ Test(health, is_as_bad_as_its_worst_component) {
     cr_assert_not(health_ready(health));
     buf_init(&text, 4096);
     health_render(health, &text);
-    cr_assert_str_eq(text.ptr, "{\"status\":\"not_ready\",\"service\":\"x\",\"components\":["
-                               "{\"name\":\"a\",\"status\":\"failed\",\"reason\":\"down\"},"
-                               "{\"name\":\"b\",\"status\":\"degraded\",\"reason\":\"stream s\"}]}\n");
+    cr_assert_str_eq(text.ptr,
+                     "{\"status\":\"not_ready\",\"service\":\"x\",\"components\":["
+                     "{\"name\":\"a\",\"status\":\"failed\",\"reason\":\"down\"},"
+                     "{\"name\":\"b\",\"status\":\"degraded\",\"reason\":\"stream s\"}]}\n");
     health_ok(a);
     health_drain(health);
     cr_assert_not(health_ready(health));
