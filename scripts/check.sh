@@ -2,7 +2,7 @@
 # Static checks: format, layering, headers that compile alone, cppcheck, clang-tidy, shellcheck.
 # Runs all of them, then says which failed. Exit 1 if any did.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 scripts/packages.sh ensure build test check || exit 1
 
 failed=()
@@ -16,8 +16,8 @@ format() { git ls-files --cached --others --exclude-standard '*.c' '*.h' | xargs
 includes() { pkg-config --cflags-only-I libpq hiredis | tr ' ' '\n' | sed 's/^-I/-isystem/' | tr '\n' ' '; }
 tidy() {
     # shellcheck disable=SC2046 # flags are words
-    sources | grep -v '^tests/' | xargs -P "$(nproc)" -n 4 clang-tidy --quiet 2>/dev/null -- \
-        -x c -std=c17 -D_GNU_SOURCE -I. $(includes)
+    sources | grep -v '^tests/' | xargs -P "$(nproc)" -I{} clang-tidy --quiet {} -- \
+        -x c -std=c17 -D_GNU_SOURCE -I. $(includes) 2> >(grep -v 'warnings\? generated\|^Suppressed' >&2)
 }
 cpp() {
     sources | grep -v '^tests/' | xargs cppcheck --quiet --std=c11 --enable=warning,performance,portability \

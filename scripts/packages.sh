@@ -24,7 +24,9 @@ packages_of() {
     esac
 }
 
-[ "${1:-}" = ensure ] && [ $# -ge 2 ] || fail 'usage: scripts/packages.sh ensure build|run|test|check …'
+if [ "${1:-}" != ensure ] || [ $# -lt 2 ]; then
+    fail 'usage: scripts/packages.sh ensure build|run|test|check …'
+fi
 shift
 wanted=()
 for set in "$@"; do

@@ -8,7 +8,7 @@
 # SANITIZE=… runs the tests of that variant. KEEP=1 leaves the stack running. Prints the totals; exit
 # 1 when a test failed.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 what=${1:-all}
 variant=${SANITIZE:+${SANITIZE//,/-}}
 out=build/${variant:-release}

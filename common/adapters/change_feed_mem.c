@@ -109,7 +109,8 @@ void change_feed_mem_add(struct change_feed *feed, const char *const *stream_ids
     self->last_lsn += LSN_STEP;
     for (size_t i = 0; i < count; i++) {
         assert(self->count < CHANGES_MAX);
-        self->changes[self->count++] = (struct change){
+        struct change *change = &self->changes[self->count++];
+        *change = (struct change){
             .event = {.aggregate_type = STR("account"),
                       .stream_id = str_from(stream_ids[i]),
                       .version = (int64_t)self->count,

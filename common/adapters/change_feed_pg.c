@@ -463,7 +463,8 @@ static enum err_code note_relation(struct feed_pg *self, struct err *err) {
                 self->column_of[i] = (int)j;
             }
         }
-        if (self->column_of[i] < 0 && (i <= F_PAYLOAD || i == F_RECORDED_AT)) {
+        const bool needed = i <= F_PAYLOAD || i == F_RECORDED_AT;
+        if (needed && self->column_of[i] < 0) {
             return err_set(err, ERR_CORRUPT, "the events table has no column %s", field_names[i]);
         }
     }
@@ -577,12 +578,10 @@ static enum err_code next_streamed(struct feed_pg *self, struct feed_item *item,
         const int len = PQgetCopyData(self->pg, &self->message, 1);
         if (len > 0) {
             code = handle_message(self, str_of(self->message, (size_t)len), item, err);
-        } else if (len < 0) {
+        } else if (len < 0 || (!consumed && !PQconsumeInput(self->pg))) {
             return stream_ended(self, err);
         } else if (consumed) {
             break;
-        } else if (!PQconsumeInput(self->pg)) {
-            return stream_ended(self, err);
         } else {
             consumed = true;
         }

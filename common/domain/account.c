@@ -34,7 +34,7 @@ struct money_text {
 };
 
 static struct money_text money(int64_t minor, const char *currency) {
-    struct money_text out;
+    struct money_text out = {""};
 
     (void)decimal_format_minor(out.text, minor, currency_digits(str_from(currency)));
     return out;
