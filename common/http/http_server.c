@@ -723,10 +723,8 @@ size_t http_server_stop(struct http_server *server, int64_t wait_ms) {
             log_warn(server->options.log, log_event("http.quiesce_failed"));
         }
     }
-    while (atomic_load(&server->in_flight) > 0 && clock_monotonic_us() < deadline_us) {
-        (void)nanosleep(&pause, NULL);
-    }
-    /* Only now are further requests on kept connections refused: until here they were served. */
+    /* What comes on kept connections from here on is refused, so that a busy client can't keep the
+     * process from stopping. */
     atomic_store(&server->draining, true);
     while (atomic_load(&server->in_flight) > 0 && clock_monotonic_us() < deadline_us) {
         (void)nanosleep(&pause, NULL);
