@@ -415,6 +415,12 @@ static enum err_code finish_catch_up(struct feed_pg *self, struct err *err) {
                    self->options.slot, self->options.slot);
     enum err_code code = run(self->pg, sql, "slot", NULL, err);
     if (code == ERR_OK) {
+        /* It would hold back the WAL for as long as this session lives. */
+        (void)snprintf(sql, sizeof(sql), "SELECT pg_drop_replication_slot('%s_catch_up')",
+                       self->options.slot);
+        code = run(self->pg, sql, "slot", NULL, err);
+    }
+    if (code == ERR_OK) {
         log_info(self->options.log, log_event("feed.caught_up"),
                  log_i64("events", (int64_t)self->seq));
         self->confirmed = self->catch_up_lsn;
