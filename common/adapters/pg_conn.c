@@ -12,7 +12,7 @@
 
 void pg_conn_init(struct pg_conn *conn, const struct pg_conn_options *options) {
     *conn = (struct pg_conn){.options = *options};
-    backoff_init(&conn->backoff, 100, 5000);
+    backoff_init(&conn->backoff, 100, 1000);
 }
 
 void pg_conn_release(struct pg_conn *conn) {
