@@ -101,6 +101,13 @@ $(eval $(call test_binary,contract,$(CONTRACT_SRC)))
 $(eval $(call test_binary,integration,$(INTEGRATION_SRC)))
 $(eval $(call test_binary,e2e,$(E2E_SRC)))
 
+# Benchmarks: one program per tests/bench/<name>_bench.c, with the helpers beside it.
+BENCH_HELPERS := $(filter-out %_bench.c,$(call find,tests/bench))
+$(B)/bench/%: $(B)/obj/tests/bench/%_bench.o $(call obj,$(BENCH_HELPERS)) $(LIB)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) -o $@ $^ $(LDFLAGS_ALL) $(LIBS)
+
 tests: $(TEST_BIN) ## build the test programs
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
@@ -133,6 +140,9 @@ test: ## all tests: unit, contract, integration, end to end, on servers of their
 test-unit: ## unit tests alone: no server, a few seconds
 	@scripts/test.sh unit
 
+bench-write: ## the write side beside pgbench and a bulk load: a table, ratios, build/bench/write.json
+	@scripts/bench.sh write
+
 check: ## clang-format, clang-tidy, cppcheck, shellcheck, layering, headers compile alone
 	@scripts/check.sh
 
@@ -154,4 +164,4 @@ help: ## this list
 	    awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo "  SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the normal build"
 
-.PHONY: all tests up down status logs reset demo test test-unit check check-headers format clean help
+.PHONY: all tests up down status logs reset demo test test-unit bench-write check check-headers format clean help
