@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -20,6 +21,7 @@ pid_t bench_start(const char *const *argv, const char *const *variables, const c
     if (pid != 0) {
         return pid > 0 ? pid : 0;
     }
+    (void)prctl(PR_SET_PDEATHSIG, SIGTERM); /* a benchmark that gives up leaves nothing behind */
     const int fd = open(log, O_CREAT | O_APPEND | O_WRONLY, 0644);
     if (fd >= 0) {
         (void)dup2(fd, STDOUT_FILENO);

@@ -44,6 +44,7 @@ struct bench {
     pid_t postgres;
     const char *admin_url;
     const char *pgbench;
+    char accounts[32]; /* prefix of their ids: a kept stack has those of earlier runs */
     double seconds;
     int runs; /* numbers the runs: makes keys and versions unique */
     struct load_result *result;
@@ -251,7 +252,7 @@ static struct load_options deposits(const struct bench *bench) {
     return (struct load_options){.host = "127.0.0.1",
                                  .port = bench->port,
                                  .kind = LOAD_DEPOSIT,
-                                 .accounts = "bench-",
+                                 .accounts = bench->accounts,
                                  .account_count = ACCOUNTS,
                                  .connections = CONNECTIONS,
                                  .seconds = bench->seconds,
@@ -455,6 +456,7 @@ int main(void) {
     const int rounds = (int)bench_env_number("BENCH_ROUNDS", 3);
 
     bench.report.benchmark = "write";
+    (void)snprintf(bench.accounts, sizeof(bench.accounts), "bench-%d-", (int)getpid());
     bench.port = (uint16_t)bench_env_number("BENCH_PORT", 18181);
     bench.postgres = (pid_t)strtol(bench_env("BENCH_POSTGRES_PID"), NULL, 10);
     bench.admin_url = bench_env("DAYBOOK_TEST_WRITE_ADMIN_URL");
