@@ -31,6 +31,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/base/uuid.h"
+#include "common/http/correlation_id.h"
 #include "common/http/http_builtin.h"
 #include "common/http/problem.h"
 #include "common/http/router.h"
@@ -309,20 +310,11 @@ static enum MHD_Result queue_response(struct exchange *exchange) {
 
 /* --- a request's way in --- */
 
-static bool is_visible_ascii(struct str text) {
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.ptr[i] < 0x21 || text.ptr[i] > 0x7e) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static void set_correlation_id(struct exchange *exchange) {
     struct http_request *request = &exchange->public;
     const struct str sent = http_request_header(request, "X-Correlation-ID");
 
-    if (sent.len > 0 && sent.len <= HTTP_CORRELATION_ID_BYTES_MAX && is_visible_ascii(sent)) {
+    if (correlation_id_is_acceptable(sent)) {
         request->correlation_id = arena_str(&request->arena, sent);
     } else {
         char text[UUID_TEXT_BYTES];

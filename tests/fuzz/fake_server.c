@@ -5,6 +5,7 @@
 
 #include "command-api/api.h"
 #include "common/domain/registry.h"
+#include "common/http/correlation_id.h"
 #include "common/http/router.h"
 #include "tests/fuzz/expect.h"
 
@@ -85,7 +86,7 @@ bool shard_submit(struct shard *shard, struct command_job *job) {
 
 /* --- the API --- */
 
-static const struct http_route *all_routes(size_t *count) {
+const struct http_route *fake_server_routes(size_t *count) {
     static struct api *api;
     static struct shard *shards[1];
 
@@ -99,7 +100,7 @@ static const struct http_route *all_routes(size_t *count) {
 size_t fake_server_commands(const struct http_route *out[FAKE_ROUTES_MAX]) {
     size_t count = 0;
     size_t found = 0;
-    const struct http_route *routes = all_routes(&count);
+    const struct http_route *routes = fake_server_routes(&count);
 
     for (size_t i = 0; i < count && found < FAKE_ROUTES_MAX; i++) {
         if (routes[i].method == HTTP_POST && routes[i].handler != NULL) {
@@ -139,7 +140,8 @@ struct http_request *fake_server_request(int slot_index, const struct fake_call 
     slot->request.method = HTTP_POST;
     slot->request.path = call->path;
     slot->request.body = call->body;
-    slot->request.correlation_id = STR("fuzz");
+    const struct str sent = http_request_header(&slot->request, "X-Correlation-ID");
+    slot->request.correlation_id = correlation_id_is_acceptable(sent) ? sent : STR("made");
     arena_init(&slot->request.arena, 4096, ARENA_BYTES);
     return &slot->request;
 }
@@ -169,7 +171,7 @@ struct fake_result fake_server_post(int slot_index, const struct fake_call *call
     const struct http_route *route = NULL;
     struct buf allow;
     size_t count = 0;
-    const struct http_route *routes = all_routes(&count);
+    const struct http_route *routes = fake_server_routes(&count);
 
     buf_init(&allow, 128);
     const enum router_verdict verdict =

@@ -29,6 +29,8 @@ struct fake_result {
     const struct http_response *response; /* FAKE_ANSWERED: checked to be a problem with a 4xx */
 };
 
+/* All routes of the command API. */
+const struct http_route *fake_server_routes(size_t *count);
 /* Routes of the command API that serve POST. */
 size_t fake_server_commands(const struct http_route *out[FAKE_ROUTES_MAX]);
 /* The command that a route of fake_server_commands is for; NULL when it's unknown to the registry.
