@@ -20,8 +20,23 @@ if [ ${#names[@]} = 0 ]; then
         names+=("${name%.c}")
     done
 fi
+for name in "${names[@]}"; do
+    [ -f "tests/fuzz/fuzz_$name.c" ] || { echo "fuzz: there is no tests/fuzz/fuzz_$name.c" >&2; exit 1; }
+done
 scripts/packages.sh ensure build fuzz || exit 1
-make -s -j"$(nproc)" "${names[@]/#/$out/bin/}" || exit 1
+mkdir -p "$out"
+cc=${FUZZ_CC:-clang}
+probe='#include <stdint.h>
+#include <stddef.h>
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) { (void)data; (void)size; return 0; }'
+if ! command -v "$cc" >/dev/null; then
+    echo "fuzz: there is no $cc: the fuzzers need clang with libFuzzer (FUZZ_CC names another)" >&2
+    exit 1
+elif ! "$cc" -x c -fsanitize=fuzzer,address,undefined - -o "$out/probe" <<<"$probe" 2>"$out/probe.log"; then
+    echo "fuzz: $cc can't build fuzzers: it lacks libFuzzer and the sanitizers (libclang-rt-*-dev of its version); see $out/probe.log" >&2
+    exit 1
+fi
+make -s -j"$(nproc)" FUZZ_CC="$cc" "${names[@]/#/$out/bin/}" || exit 1
 
 fuzz() { # NAME: runs it; its whole output is in the log
     local name=$1 log=$out/$1.log corpus=$out/corpus/$1 options=()

@@ -430,12 +430,12 @@ Test(account_properties, nothing_overflows_at_the_limits) {
         const int64_t near_balance = ends[i / ARRAY_LEN(currencies) % ARRAY_LEN(ends)];
         const int64_t near_amount = ends[i / ARRAY_LEN(currencies) / ARRAY_LEN(ends)];
         for (int nudge = 0; nudge < 9; nudge++) {
-            const int64_t balance = near_balance + nudge / 3 - 1;
+            const int64_t balance = near_balance + (nudge / 3 - 1);
             if (balance < 0 || balance > ACCOUNT_BALANCE_MINOR_MAX) {
                 continue; /* no account has that */
             }
             for (int32_t scale = 0; scale <= DECIMAL_SCALE_MAX; scale++) {
-                const struct decimal amount = {near_amount + nudge % 3 - 1, scale};
+                const struct decimal amount = {near_amount + (nudge % 3 - 1), scale};
                 check_edge(currency, balance, amount, ACCOUNT_DEPOSIT);
                 check_edge(currency, balance, amount, ACCOUNT_WITHDRAW);
             }
