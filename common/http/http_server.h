@@ -3,20 +3,27 @@
  * every refusal.
  *
  * Invariants
+ *
  *  1. A request belongs to the server's thread from its first byte to the end of its handler's
- * call. A handler that returns HTTP_LATER hands it on; whoever holds it then calls http_complete
- * exactly once, from any thread. Until then its arena, body and response may be used by the holder;
- * after it the request is gone.
- *  2. The connection is suspended before the handler is called, so that a completion can't overtake
- * the suspension.
+ *     call. A handler that returns HTTP_LATER hands it on; whoever holds it then calls
+ *     http_complete exactly once, from any thread. Until then its arena, body and response may be
+ *     used by the holder; after it the request is gone.
+ *
+ *  2. http_complete may come at any time from the handler's call on, also before the handler has
+ *     returned. The connection is suspended when the handler has returned HTTP_LATER, and is only
+ *     ever resumed by its own thread at the end of a turn: a completion can't overtake it.
+ *
  *  3. A client that leaves does not free a request that somebody still holds.
+ *
  *  4. Everything is bounded: connections (all, per address), idle time, URL, headers, body, memory
- * per request.
+ *     per request.
+ *
  *  5. HEAD is answered as GET without the body; OPTIONS with 204 and Allow; a known path with
- * another method with 405 and Allow; an unknown path with 404. Each server thread runs a loop of
- * its own (runtime/loop.h) with its own listening socket (SO_REUSEPORT), so adapters that need a
- * loop (Redis) can live on the same thread and resume without crossing threads. This is the one
- * module that includes microhttpd.
+ *     another method with 405 and Allow; an unknown path with 404.
+ *
+ * Each server thread runs a loop of its own (runtime/loop.h) with its own listening socket
+ * (SO_REUSEPORT), so adapters that need a loop (Redis) can live on the same thread and resume
+ * without crossing threads. microhttpd is included by http_daemon.c alone.
  */
 #ifndef DAYBOOK_HTTP_HTTP_SERVER_H
 #define DAYBOOK_HTTP_HTTP_SERVER_H
@@ -150,6 +157,7 @@ struct str http_path_param(const struct http_request *request, const char *name)
 /* First value of a query parameter; false when absent. */
 bool http_query_param(const struct http_request *request, const char *name, struct str *value);
 
+/* With 304, `body` is what a 200 would have sent: its length goes out, it does not. */
 void http_respond(struct http_request *request, int status, const char *content_type,
                   struct str body);
 /* Name: literal. Value: copied into the arena. Silently dropped past the maximum or with a CR, LF

@@ -50,11 +50,18 @@ static enum http_result echo(void *context, struct http_request *request) {
     return HTTP_DONE;
 }
 
+static enum http_result not_modified(void *context, struct http_request *request) {
+    (void)context;
+    http_respond(request, 304, NULL, STR("unchanged"));
+    return HTTP_DONE;
+}
+
 static const struct http_route routes[] = {
     {HTTP_GET, "/now/{id}", answer_now, NULL, NULL},
     {HTTP_GET, "/later", answer_later, NULL, NULL},
     {HTTP_GET, "/early", complete_at_once, NULL, NULL},
     {HTTP_POST, "/echo", echo, NULL, NULL},
+    {HTTP_GET, "/same", not_modified, NULL, NULL},
     {HTTP_GET, "/elsewhere", NULL, NULL, NULL},
 };
 
@@ -131,7 +138,7 @@ static const char *hear(int fd) {
         if (end != NULL) {
             const char *field = strstr(text, "Content-Length: ");
             int64_t body = 0;
-            if (field != NULL && field < end) {
+            if (field != NULL && field < end && strncmp(text, "HTTP/1.1 304", 12) != 0) {
                 cr_assert(str_to_i64(str_of(field + 16, strcspn(field + 16, "\r")), &body));
             }
             if (len >= (size_t)(end - text) + 4 + (size_t)body) {
@@ -159,6 +166,19 @@ Test(http_server, a_connection_serves_many_requests) {
     cr_assert(answers(fd, "GET /later" HOST "\r\n", "\r\n\r\nlater"));
     cr_assert(answers(fd, "GET /early" HOST "\r\n", "\r\n\r\nearly"));
     cr_assert(answers(fd, "POST /echo" HOST "Content-Length: 3\r\n\r\nabc", "\r\n\r\nabc"));
+    (void)close(fd);
+}
+
+/* RFC 9110 section 8.6: the length of what a 200 would have sent, or none. */
+Test(http_server, not_modified_says_the_length_and_sends_no_body) {
+    const int fd = connect_to();
+
+    say(fd, "GET /same" HOST "\r\n");
+    const char *head = hear(fd);
+    cr_expect_not_null(strstr(head, "HTTP/1.1 304"));
+    cr_expect_not_null(strstr(head, "Content-Length: 9\r\n"));
+    cr_expect_null(strstr(head, "unchanged"));
+    cr_expect(answers(fd, "GET /now/a" HOST "\r\n", "HTTP/1.1 200"));
     (void)close(fd);
 }
 
