@@ -10,7 +10,9 @@
  * callback: so a completion may arrive before the suspension and still be resumed after it.
  *
  * MHD runs in external mode: its epoll descriptor is watched by our loop and MHD_run is called once
- * a turn. Its own epoll thread (0.9.75) can sleep for ever with work in hand.
+ * a turn. Its own epoll thread (0.9.75) can sleep for ever with work in hand. And at its connection
+ * limit it takes the listening socket out of epoll, and puts it back at the beginning of the
+ * MHD_run after a connection was closed: so after a close it is run once more.
  */
 #include "common/http/http_internal.h"
 
@@ -18,6 +20,8 @@
 #include <microhttpd.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "common/base/clock.h"
 
 /* What MHD may use for one connection's request line, headers and answer's headers. */
 enum { CONNECTION_MEMORY_BYTES = 32 * 1024 };
@@ -65,6 +69,7 @@ static enum MHD_Result answer(struct exchange *exchange) {
     } body = {.in = response->body.ptr};
 
     exchange->state = EXCHANGE_ANSWERED;
+    http_peer_expect(exchange->thread, exchange->peer);
     /* The arena outlives the response: it is cleared when MHD says that the request is over. MHD
      * itself leaves the body out for HEAD and 304, and says its length. */
     struct MHD_Response *mhd =
@@ -81,7 +86,7 @@ static enum MHD_Result answer(struct exchange *exchange) {
     }
     (void)MHD_add_response_header(mhd, "X-Correlation-ID", request->correlation_id.ptr);
     (void)MHD_add_response_header(mhd, "Cache-Control", "no-store");
-    if (atomic_load(&server->draining)) {
+    if (atomic_load(&server->draining) || http_peer_is_surplus(exchange->thread, exchange->peer)) {
         (void)MHD_add_response_header(mhd, "Connection", "close");
     }
     const enum MHD_Result result =
@@ -97,17 +102,26 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
                           enum MHD_ConnectionNotificationCode what) {
     struct server_thread *thread = arg;
 
-    (void)connection;
-    (void)context;
-    atomic_fetch_add(&thread->server->connections, what == MHD_CONNECTION_NOTIFY_STARTED ? 1 : -1);
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        *context = http_peer_new(thread, info->connect_fd);
+    } else {
+        http_peer_free(thread, *context);
+        thread->run_again = true;
+    }
 }
 
 static void *on_uri(void *arg, const char *uri, struct MHD_Connection *connection) {
     struct server_thread *thread = arg;
     struct exchange *exchange = http_exchange_new(thread);
     const struct str text = str_from(uri);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 
     exchange->connection = connection;
+    exchange->peer = info->socket_context;
+    http_peer_expect(thread, exchange->peer);
     exchange->uri_too_long = text.len > thread->server->options.url_bytes_max;
     exchange->uri = exchange->uri_too_long ? STR("/") : arena_str(&exchange->public.arena, text);
     const char *question = memchr(exchange->uri.ptr, '?', exchange->uri.len);
@@ -124,10 +138,36 @@ static size_t keep_escapes(void *arg, struct MHD_Connection *connection, char *t
     return strlen(text);
 }
 
-static enum MHD_Result on_complete_request(struct exchange *exchange, const char *method) {
-    exchange->state = EXCHANGE_HANDLING;
+static void count_in(struct exchange *exchange) {
     exchange->in_flight = true;
     atomic_fetch_add(&exchange->thread->server->in_flight, 1);
+}
+
+static enum MHD_Result on_headers(struct exchange *exchange, const char *method) {
+    exchange->state = EXCHANGE_READING;
+    if (!http_dispatch_refuse_early(exchange, method)) {
+        /* Any other answer waits for the next call: here it would force the connection closed. */
+        return MHD_YES;
+    }
+    count_in(exchange);
+    return answer(exchange);
+}
+
+static enum MHD_Result on_body(struct exchange *exchange, const char *bytes, size_t len) {
+    if (!exchange->body_too_large) {
+        buf_put(&exchange->body, bytes, len);
+        exchange->body_too_large = buf_failed(&exchange->body);
+        return MHD_YES;
+    }
+    /* While a body comes in MHD takes no answer: no other end than closing. */
+    exchange->discarded_bytes += len;
+    return exchange->discarded_bytes <= HTTP_DISCARD_BYTES_MAX ? MHD_YES : MHD_NO;
+}
+
+static enum MHD_Result on_complete_request(struct exchange *exchange, const char *method) {
+    exchange->state = EXCHANGE_HANDLING;
+    http_peer_hold(exchange->thread, exchange->peer);
+    count_in(exchange);
     if (http_dispatch(exchange, method) == HTTP_LATER) {
         exchange->state = EXCHANGE_HELD;
         MHD_suspend_connection(exchange->connection);
@@ -147,15 +187,12 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
     (void)version;
     switch (exchange->state) {
     case EXCHANGE_NEW:
-        /* Answering in the first call would force the connection closed. */
-        exchange->state = EXCHANGE_READING;
-        return MHD_YES;
+        return on_headers(exchange, method);
     case EXCHANGE_READING:
         if (*upload_bytes > 0) {
-            buf_put(&exchange->body, upload, *upload_bytes);
-            exchange->body_too_large = exchange->body_too_large || buf_failed(&exchange->body);
+            const size_t len = *upload_bytes;
             *upload_bytes = 0;
-            return MHD_YES;
+            return on_body(exchange, upload, len);
         }
         return on_complete_request(exchange, method);
     case EXCHANGE_HELD: /* not completed yet */
@@ -211,11 +248,17 @@ static void on_turn(void *arg) {
     struct server_thread *thread = arg;
     MHD_UNSIGNED_LONG_LONG timeout_ms = 0;
 
+    thread->turn_began_at_us = clock_monotonic_us();
+    thread->run_again = false;
     resume_completed(thread);
     (void)MHD_run(thread->daemon);
     metric_set(thread->server->connections_gauge, atomic_load(&thread->server->connections));
     metric_set(thread->server->in_flight_gauge, (int64_t)atomic_load(&thread->server->in_flight));
-    if (atomic_load(&thread->completions) != NULL) {
+    const int64_t until_us = http_peers_cut_off(thread, thread->turn_began_at_us);
+    if (until_us >= 0) {
+        loop_sleep_at_most(thread->loop, until_us);
+    }
+    if (thread->run_again || atomic_load(&thread->completions) != NULL) {
         loop_sleep_at_most(thread->loop, 0);
     } else if (MHD_get_timeout(thread->daemon, &timeout_ms) == MHD_YES) {
         loop_sleep_at_most(thread->loop, (int64_t)timeout_ms * 1000);
@@ -231,11 +274,12 @@ static void on_readable(void *arg, int fd, unsigned events) {
 
 enum err_code http_daemon_start(struct server_thread *thread, struct err *err) {
     const struct http_server_options *options = &thread->server->options;
+    thread->peers_max = (options->connections_max + options->threads - 1) / options->threads;
     const unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
 
     thread->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, on_access, thread, MHD_OPTION_LISTEN_SOCKET, thread->listen_fd,
-        MHD_OPTION_CONNECTION_LIMIT, options->connections_max / options->threads + 1,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)thread->peers_max + HTTP_SURPLUS_CONNECTIONS,
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, options->connections_per_address_max,
         MHD_OPTION_CONNECTION_TIMEOUT, options->idle_timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_URI_LOG_CALLBACK, on_uri, thread,

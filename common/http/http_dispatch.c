@@ -81,6 +81,39 @@ static enum http_result route_request(struct exchange *exchange, enum http_metho
     return result;
 }
 
+static void prepare(struct exchange *exchange, const char *method_name) {
+    struct http_request *request = &exchange->public;
+    const enum http_method method = http_method_parse(str_from(method_name));
+
+    request->method = method == HTTP_HEAD ? HTTP_GET : method;
+    request->head_only = method == HTTP_HEAD;
+    set_correlation_id(exchange);
+}
+
+static enum http_result refuse_large_body(struct exchange *exchange) {
+    return problem_respond(&exchange->public, 413, "body_too_large", "Body too large",
+                           "a body may have at most %zu bytes",
+                           exchange->thread->server->options.body_bytes_max);
+}
+
+bool http_dispatch_refuse_early(struct exchange *exchange, const char *method_name) {
+    const struct str length = http_request_header(&exchange->public, "Content-Length");
+    uint64_t announced = 0;
+
+    if (length.len == 0 || !str_to_u64(length, &announced) ||
+        announced <= exchange->thread->server->options.body_bytes_max) {
+        return false;
+    }
+    exchange->body_too_large = true;
+    if (announced <= HTTP_DISCARD_BYTES_MAX &&
+        http_request_header(&exchange->public, "Expect").len == 0) {
+        return false;
+    }
+    prepare(exchange, method_name);
+    (void)refuse_large_body(exchange);
+    return true;
+}
+
 enum http_result http_dispatch(struct exchange *exchange, const char *method_name) {
     struct http_request *request = &exchange->public;
     struct http_server *server = exchange->thread->server;
@@ -95,8 +128,7 @@ enum http_result http_dispatch(struct exchange *exchange, const char *method_nam
                                "a URL may have at most %zu bytes", server->options.url_bytes_max);
     }
     if (exchange->body_too_large) {
-        return problem_respond(request, 413, "body_too_large", "Body too large",
-                               "a body may have at most %zu bytes", server->options.body_bytes_max);
+        return refuse_large_body(exchange);
     }
     if (atomic_load(&server->draining)) {
         return problem_respond(request, 503, "draining", "Shutting down",

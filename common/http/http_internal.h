@@ -5,6 +5,7 @@
  *   http_daemon.c    one libmicrohttpd daemon on one loop: its callbacks, suspending and resuming;
  *                    the one file that includes microhttpd
  *   http_dispatch.c  from a complete request to its handler or its refusal
+ *   http_peers.c     connections: their number, their deadlines
  *   http_request.c   the memory of requests, and what handlers call
  *   http_metrics.c   counting answers
  */
@@ -24,13 +25,19 @@ enum {
     HTTP_ROUTES_MAX = 64,
     HTTP_STATUS_FIRST = 100,
     HTTP_STATUS_COUNT = 500,
+    /* Connections a thread takes beyond its limit, to tell their clients so. */
+    HTTP_SURPLUS_CONNECTIONS = 64,
+    /* How much of a body that is refused anyway is read to keep the connection usable. One that
+     * announces more is refused before it is read, one that turns out longer is cut off. */
+    HTTP_DISCARD_BYTES_MAX = 1024 * 1024,
 };
 
 /*
  * Where a request stands; written by its server thread alone.
  *
  *   NEW ──▶ READING ──▶ HANDLING ──▶ ANSWERED                 (HTTP_DONE)
- *                          └──▶ HELD ──▶ RESUMED ──▶ ANSWERED (HTTP_LATER, http_complete)
+ *    │                     └──▶ HELD ──▶ RESUMED ──▶ ANSWERED (HTTP_LATER, http_complete)
+ *    └──▶ ANSWERED                                             (refused by its headers)
  *
  * The client may leave in any state. A held request is then resumed all the same once it is
  * completed, is answered into the void and freed; never before.
@@ -50,12 +57,14 @@ struct exchange {
     enum exchange_state state;
     struct server_thread *thread;
     struct MHD_Connection *connection;
+    struct http_peer *peer;
     struct buf body;
     struct str uri; /* raw, with the query; in the arena */
     bool uri_too_long;
     bool body_too_large;
-    bool in_flight;        /* counted in the server's in_flight */
-    struct exchange *next; /* in the completion list or the free list */
+    uint64_t discarded_bytes; /* of a body that is too large */
+    bool in_flight;           /* counted in the server's in_flight */
+    struct exchange *next;    /* in the completion list or the free list */
 };
 
 struct server_thread {
@@ -66,6 +75,12 @@ struct server_thread {
     int listen_fd; /* -1: none, or the daemon's */
     pthread_t id;
     bool started;
+    bool run_again;                /* MHD has work that its descriptor does not show */
+    int64_t turn_began_at_us;      /* the loop's present turn */
+    struct http_peer *peers_first; /* with a deadline, the earliest first */
+    struct http_peer *peers_last;
+    size_t peer_count; /* all */
+    size_t peers_max;
     _Atomic(struct exchange *) completions; /* newest first; pushed by any thread */
     struct exchange *free_list;
     size_t free_count;
@@ -83,6 +98,7 @@ struct http_server {
     atomic_int connections;
     struct metric_gauge *connections_gauge;
     struct metric_gauge *in_flight_gauge;
+    struct metric_counter *timeouts;
     /* By route; the last row is for requests without one. */
     struct metric_histogram *seconds[HTTP_ROUTES_MAX + 1];
     _Atomic(struct metric_counter *) counters[HTTP_ROUTES_MAX + 1][HTTP_STATUS_COUNT];
@@ -99,8 +115,23 @@ void http_daemon_stop(struct server_thread *thread);
 
 /* http_dispatch.c */
 
+/* The headers are there, the body is not read. True: refused, the response is set. */
+bool http_dispatch_refuse_early(struct exchange *exchange, const char *method_name);
 /* The request is complete: calls its handler, or refuses it and returns HTTP_DONE. */
 enum http_result http_dispatch(struct exchange *exchange, const char *method_name);
+
+/* http_peers.c, on the owner's thread */
+
+struct http_peer *http_peer_new(struct server_thread *thread, int fd);
+void http_peer_free(struct server_thread *thread, struct http_peer *peer);
+/* The client has to come to the next stage within the idle timeout, from now. */
+void http_peer_expect(struct server_thread *thread, struct http_peer *peer);
+/* It is for us to do something: no deadline. */
+void http_peer_hold(struct server_thread *thread, struct http_peer *peer);
+/* It came when the thread was full, and the thread still is. */
+bool http_peer_is_surplus(const struct server_thread *thread, const struct http_peer *peer);
+/* Cuts off who is late; returns the time to the next deadline, -1: there is none. */
+int64_t http_peers_cut_off(struct server_thread *thread, int64_t now_us);
 
 /* http_request.c; the first two on the owner's thread */
 

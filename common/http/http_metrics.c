@@ -52,6 +52,8 @@ void http_metrics_register(struct http_server *server) {
         metrics_gauge(metrics, "daybook_http_connections", "", "Open connections.");
     server->in_flight_gauge =
         metrics_gauge(metrics, "daybook_http_in_flight", "", "Requests being answered.");
+    server->timeouts = metrics_counter(metrics, "daybook_http_timeouts_total", "",
+                                       "Connections cut off because the client was too slow.");
     for (size_t i = 0; i <= server->route_count; i++) {
         const bool other = i == server->route_count;
         (void)snprintf(labels, sizeof(labels), "method=\"%s\",route=\"%s\"",
