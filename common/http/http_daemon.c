@@ -12,7 +12,8 @@
  * MHD runs in external mode: its epoll descriptor is watched by our loop and MHD_run is called once
  * a turn. Its own epoll thread (0.9.75) can sleep for ever with work in hand. And at its connection
  * limit it takes the listening socket out of epoll, and puts it back at the beginning of the
- * MHD_run after a connection was closed: so after a close it is run once more.
+ * MHD_run after a connection was closed: so after a close it is run once more. Its timeout is
+ * not used: http_peers.c has one that slow clients can't put off.
  */
 #include "common/http/http_internal.h"
 
@@ -69,7 +70,7 @@ static enum MHD_Result answer(struct exchange *exchange) {
     } body = {.in = response->body.ptr};
 
     exchange->state = EXCHANGE_ANSWERED;
-    http_peer_expect(exchange->thread, exchange->peer);
+    http_peer_work(exchange->thread, exchange->peer);
     /* The arena outlives the response: it is cleared when MHD says that the request is over. MHD
      * itself leaves the body out for HEAD and 304, and says its length. */
     struct MHD_Response *mhd =
@@ -86,7 +87,7 @@ static enum MHD_Result answer(struct exchange *exchange) {
     }
     (void)MHD_add_response_header(mhd, "X-Correlation-ID", request->correlation_id.ptr);
     (void)MHD_add_response_header(mhd, "Cache-Control", "no-store");
-    if (atomic_load(&server->draining) || http_peer_is_surplus(exchange->thread, exchange->peer)) {
+    if (atomic_load(&server->draining) || !http_peer_has_place(exchange->thread, exchange->peer)) {
         (void)MHD_add_response_header(mhd, "Connection", "close");
     }
     const enum MHD_Result result =
@@ -121,7 +122,7 @@ static void *on_uri(void *arg, const char *uri, struct MHD_Connection *connectio
 
     exchange->connection = connection;
     exchange->peer = info->socket_context;
-    http_peer_expect(thread, exchange->peer);
+    http_peer_work(thread, exchange->peer);
     exchange->uri_too_long = text.len > thread->server->options.url_bytes_max;
     exchange->uri = exchange->uri_too_long ? STR("/") : arena_str(&exchange->public.arena, text);
     const char *question = memchr(exchange->uri.ptr, '?', exchange->uri.len);
@@ -166,7 +167,7 @@ static enum MHD_Result on_body(struct exchange *exchange, const char *bytes, siz
 
 static enum MHD_Result on_complete_request(struct exchange *exchange, const char *method) {
     exchange->state = EXCHANGE_HANDLING;
-    http_peer_hold(exchange->thread, exchange->peer);
+    http_peer_hold(exchange->peer);
     count_in(exchange);
     if (http_dispatch(exchange, method) == HTTP_LATER) {
         exchange->state = EXCHANGE_HELD;
@@ -220,6 +221,7 @@ static void on_over(void *arg, struct MHD_Connection *connection, void **context
     if (exchange->in_flight) {
         atomic_fetch_sub(&exchange->thread->server->in_flight, 1);
     }
+    http_peer_wait(exchange->thread, exchange->peer);
     http_exchange_recycle(exchange);
     *context = NULL;
 }
@@ -254,7 +256,7 @@ static void on_turn(void *arg) {
     (void)MHD_run(thread->daemon);
     metric_set(thread->server->connections_gauge, atomic_load(&thread->server->connections));
     metric_set(thread->server->in_flight_gauge, (int64_t)atomic_load(&thread->server->in_flight));
-    const int64_t until_us = http_peers_cut_off(thread, thread->turn_began_at_us);
+    const int64_t until_us = http_peers_cut_off(thread);
     if (until_us >= 0) {
         loop_sleep_at_most(thread->loop, until_us);
     }
@@ -281,11 +283,10 @@ enum err_code http_daemon_start(struct server_thread *thread, struct err *err) {
         flags, 0, NULL, NULL, on_access, thread, MHD_OPTION_LISTEN_SOCKET, thread->listen_fd,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)thread->peers_max + HTTP_SURPLUS_CONNECTIONS,
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, options->connections_per_address_max,
-        MHD_OPTION_CONNECTION_TIMEOUT, options->idle_timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_URI_LOG_CALLBACK, on_uri, thread,
-        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_over,
-        thread, MHD_OPTION_NOTIFY_CONNECTION, on_connection, thread, MHD_OPTION_STRICT_FOR_CLIENT,
-        1, MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
+        MHD_OPTION_URI_LOG_CALLBACK, on_uri, thread, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes,
+        NULL, MHD_OPTION_NOTIFY_COMPLETED, on_over, thread, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, thread, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
     if (thread->daemon == NULL) {
         return err_set(err, ERR_INTERNAL, "the HTTP server could not be started");
     }

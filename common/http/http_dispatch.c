@@ -36,6 +36,11 @@ static enum http_result refuse_method(struct http_request *request, struct str a
                            "this path answers to %.*s", STR_ARG(allow));
 }
 
+/* Probes and metrics are answered also when all else is refused. */
+static bool is_builtin(const struct http_server *server, const struct http_route *route) {
+    return (size_t)(route - server->routes) >= server->options.route_count;
+}
+
 static enum http_result route_request(struct exchange *exchange, enum http_method method) {
     struct http_request *request = &exchange->public;
     struct http_server *server = exchange->thread->server;
@@ -49,6 +54,11 @@ static enum http_result route_request(struct exchange *exchange, enum http_metho
                          &route, &allow)) {
     case ROUTER_FOUND:
         request->route = route;
+        if (!is_builtin(server, route) && !http_peer_has_place(exchange->thread, exchange->peer)) {
+            result = problem_respond(request, 503, "too_many_connections", "Too many connections",
+                                     "all connections are in use; try again");
+            break;
+        }
         if (path_end < exchange->uri.len &&
             !router_parse_query(
                 str_of(exchange->uri.ptr + path_end + 1, exchange->uri.len - path_end - 1),
@@ -81,13 +91,14 @@ static enum http_result route_request(struct exchange *exchange, enum http_metho
     return result;
 }
 
-static void prepare(struct exchange *exchange, const char *method_name) {
+static enum http_method prepare(struct exchange *exchange, const char *method_name) {
     struct http_request *request = &exchange->public;
     const enum http_method method = http_method_parse(str_from(method_name));
 
     request->method = method == HTTP_HEAD ? HTTP_GET : method;
     request->head_only = method == HTTP_HEAD;
     set_correlation_id(exchange);
+    return method;
 }
 
 static enum http_result refuse_large_body(struct exchange *exchange) {
@@ -109,7 +120,7 @@ bool http_dispatch_refuse_early(struct exchange *exchange, const char *method_na
         http_request_header(&exchange->public, "Expect").len == 0) {
         return false;
     }
-    prepare(exchange, method_name);
+    (void)prepare(exchange, method_name);
     (void)refuse_large_body(exchange);
     return true;
 }
@@ -117,12 +128,9 @@ bool http_dispatch_refuse_early(struct exchange *exchange, const char *method_na
 enum http_result http_dispatch(struct exchange *exchange, const char *method_name) {
     struct http_request *request = &exchange->public;
     struct http_server *server = exchange->thread->server;
-    const enum http_method method = http_method_parse(str_from(method_name));
+    const enum http_method method = prepare(exchange, method_name);
 
-    request->method = method == HTTP_HEAD ? HTTP_GET : method;
-    request->head_only = method == HTTP_HEAD;
     request->body = buf_str(&exchange->body);
-    set_correlation_id(exchange);
     if (exchange->uri_too_long) {
         return problem_respond(request, 414, "url_too_long", "URL too long",
                                "a URL may have at most %zu bytes", server->options.url_bytes_max);

@@ -25,7 +25,7 @@ enum {
     HTTP_ROUTES_MAX = 64,
     HTTP_STATUS_FIRST = 100,
     HTTP_STATUS_COUNT = 500,
-    /* Connections a thread takes beyond its limit, to tell their clients so. */
+    /* Connections a thread takes beyond its limit, to tell their clients that it is full. */
     HTTP_SURPLUS_CONNECTIONS = 64,
     /* How much of a body that is refused anyway is read to keep the connection usable. One that
      * announces more is refused before it is read, one that turns out longer is cut off. */
@@ -67,6 +67,15 @@ struct exchange {
     struct exchange *next;    /* in the completion list or the free list */
 };
 
+/* See http_peers.c. The one there longest first. */
+struct http_peer_list {
+    struct http_peer *first;
+    struct http_peer *last;
+};
+
+/* Why a connection was cut off. */
+enum http_closed { HTTP_CLOSED_IDLE, HTTP_CLOSED_SLOW, HTTP_CLOSED_LIMIT, HTTP_CLOSED_REASONS };
+
 struct server_thread {
     struct http_server *server;
     uint32_t index;
@@ -75,12 +84,13 @@ struct server_thread {
     int listen_fd; /* -1: none, or the daemon's */
     pthread_t id;
     bool started;
-    bool run_again;                /* MHD has work that its descriptor does not show */
-    int64_t turn_began_at_us;      /* the loop's present turn */
-    struct http_peer *peers_first; /* with a deadline, the earliest first */
-    struct http_peer *peers_last;
-    size_t peer_count; /* all */
-    size_t peers_max;
+    bool run_again;           /* MHD has work that its descriptor does not show */
+    int64_t turn_began_at_us; /* the loop's present turn */
+    struct http_peer_list waiting;
+    struct http_peer_list working;
+    size_t peer_count;                      /* all, also those held and cut off */
+    size_t cut_off_count;                   /* of them */
+    size_t peers_max;                       /* this thread's share of connections_max */
     _Atomic(struct exchange *) completions; /* newest first; pushed by any thread */
     struct exchange *free_list;
     size_t free_count;
@@ -98,7 +108,7 @@ struct http_server {
     atomic_int connections;
     struct metric_gauge *connections_gauge;
     struct metric_gauge *in_flight_gauge;
-    struct metric_counter *timeouts;
+    struct metric_counter *closed[HTTP_CLOSED_REASONS];
     /* By route; the last row is for requests without one. */
     struct metric_histogram *seconds[HTTP_ROUTES_MAX + 1];
     _Atomic(struct metric_counter *) counters[HTTP_ROUTES_MAX + 1][HTTP_STATUS_COUNT];
@@ -122,16 +132,19 @@ enum http_result http_dispatch(struct exchange *exchange, const char *method_nam
 
 /* http_peers.c, on the owner's thread */
 
+/* Accepted; it waits for its first request. */
 struct http_peer *http_peer_new(struct server_thread *thread, int fd);
 void http_peer_free(struct server_thread *thread, struct http_peer *peer);
-/* The client has to come to the next stage within the idle timeout, from now. */
-void http_peer_expect(struct server_thread *thread, struct http_peer *peer);
-/* It is for us to do something: no deadline. */
-void http_peer_hold(struct server_thread *thread, struct http_peer *peer);
-/* It came when the thread was full, and the thread still is. */
-bool http_peer_is_surplus(const struct server_thread *thread, const struct http_peer *peer);
+/* Its turn to ask for something. */
+void http_peer_wait(struct server_thread *thread, struct http_peer *peer);
+/* Its turn to send the rest of a request, or to take an answer. */
+void http_peer_work(struct server_thread *thread, struct http_peer *peer);
+/* Our turn. */
+void http_peer_hold(struct http_peer *peer);
+/* False: it came when the thread was full, and the thread still is. */
+bool http_peer_has_place(const struct server_thread *thread, struct http_peer *peer);
 /* Cuts off who is late; returns the time to the next deadline, -1: there is none. */
-int64_t http_peers_cut_off(struct server_thread *thread, int64_t now_us);
+int64_t http_peers_cut_off(struct server_thread *thread);
 
 /* http_request.c; the first two on the owner's thread */
 

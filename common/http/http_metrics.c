@@ -52,8 +52,12 @@ void http_metrics_register(struct http_server *server) {
         metrics_gauge(metrics, "daybook_http_connections", "", "Open connections.");
     server->in_flight_gauge =
         metrics_gauge(metrics, "daybook_http_in_flight", "", "Requests being answered.");
-    server->timeouts = metrics_counter(metrics, "daybook_http_timeouts_total", "",
-                                       "Connections cut off because the client was too slow.");
+    for (size_t i = 0; i < HTTP_CLOSED_REASONS; i++) {
+        static const char *const reasons[] = {"reason=\"idle\"", "reason=\"slow\"",
+                                              "reason=\"limit\""};
+        server->closed[i] = metrics_counter(metrics, "daybook_http_connections_closed_total",
+                                            reasons[i], "Connections closed by the server.");
+    }
     for (size_t i = 0; i <= server->route_count; i++) {
         const bool other = i == server->route_count;
         (void)snprintf(labels, sizeof(labels), "method=\"%s\",route=\"%s\"",

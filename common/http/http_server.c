@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -13,8 +14,13 @@
 #include "common/base/mem.h"
 #include "common/http/http_builtin.h"
 #include "common/http/http_internal.h"
+#include "common/runtime/file_limit.h"
 
-enum { LISTEN_BACKLOG = 1024 };
+enum {
+    LISTEN_BACKLOG = 1024,
+    /* Files kept for all that is not a client: databases, brokers, logs. */
+    OTHER_FILES = 256,
+};
 
 struct http_server_options http_server_defaults(void) {
     return (struct http_server_options){
@@ -81,6 +87,31 @@ static enum err_code copy_routes(struct http_server *server, struct err *err) {
     return ERR_OK;
 }
 
+/* Accepting more than there may be files would fail over and over; so it is known beforehand. */
+static enum err_code fit_connections(struct http_server *server, struct err *err) {
+    struct http_server_options *options = &server->options;
+    const uint64_t files = file_limit_raise();
+    const uint64_t besides =
+        OTHER_FILES + (uint64_t)options->threads * (uint64_t)HTTP_SURPLUS_CONNECTIONS;
+
+    if (files < besides + options->threads) {
+        return err_set(err, ERR_LIMIT,
+                       "this process may open %" PRIu64
+                       " files (RLIMIT_NOFILE), the HTTP server needs at least %" PRIu64,
+                       files, besides + options->threads);
+    }
+    if (options->connections_max > files - besides) {
+        log_error(options->log, log_event("http.connections_limited"),
+                  log_cstr("reason", "RLIMIT_NOFILE is too low for that many connections"),
+                  log_i64("files_max", (int64_t)files),
+                  log_i64("files_wanted", (int64_t)(options->connections_max + besides)),
+                  log_i64("connections_wanted", options->connections_max),
+                  log_i64("connections_max", (int64_t)(files - besides)));
+        options->connections_max = (uint32_t)(files - besides);
+    }
+    return ERR_OK;
+}
+
 enum err_code http_server_new(const struct http_server_options *options, struct http_server **out,
                               struct err *err) {
     struct http_server *server = mem_zalloc(sizeof(*server));
@@ -92,7 +123,10 @@ enum err_code http_server_new(const struct http_server_options *options, struct 
     for (uint32_t i = 0; i < options->threads; i++) {
         server->threads[i].listen_fd = -1;
     }
-    code = copy_routes(server, err);
+    code = fit_connections(server, err);
+    if (code == ERR_OK) {
+        code = copy_routes(server, err);
+    }
     if (code == ERR_OK) {
         http_metrics_register(server);
     }
