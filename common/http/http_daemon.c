@@ -25,7 +25,7 @@
 #include "common/base/clock.h"
 
 /* What MHD may use for one connection's request line, headers and answer's headers. */
-enum { CONNECTION_MEMORY_BYTES = 32 * 1024 };
+enum { CONNECTION_MEMORY_BYTES = 16 * 1024 };
 
 /* --- headers --- */
 

@@ -381,6 +381,24 @@ Test(http_connections, when_all_places_are_busy_a_newcomer_is_told_at_once) {
     cr_expect(socket_answers(newcomer, GET_NOW, OK));
 }
 
+/* At its limit libmicrohttpd does not watch the listening socket. */
+Test(http_connections, a_place_that_becomes_free_is_taken_though_nothing_else_happens) {
+    enum { FULL = LIMIT + 64 };
+    start(LIMIT, 60);
+    for (int i = 0; i < FULL; i++) { /* busy all of them, sending bodies */
+        fds[i] = join();
+        socket_say(fds[i], "POST /echo" HOST "Content-Length: 9\r\n\r\n");
+    }
+    cr_assert(becomes(connections, FULL));
+    const int newcomer = join();
+    struct pollfd ready = {.fd = newcomer, .events = POLLIN};
+    socket_say(newcomer, GET_NOW);
+    cr_expect_eq(poll(&ready, 1, 100), 0, "libmicrohttpd takes more than it should");
+    socket_reset(fds[0]);
+    cr_assert_eq(poll(&ready, 1, 3000), 1);
+    cr_expect_not_null(strstr(socket_hear(newcomer), "HTTP/1.1 503"));
+}
+
 Test(http_connections, at_the_limit_the_longest_idle_makes_room) {
     start(LIMIT, 60);
     for (int i = 0; i < LIMIT; i++) {

@@ -169,3 +169,15 @@ Test(http_server, a_client_that_leaves_while_its_request_is_held_harms_nobody) {
     cr_assert(socket_answers(fd, "GET /later" HOST "\r\n", "later"));
     (void)close(fd);
 }
+
+/* Of the 16 KiB that a connection has. */
+Test(http_server, a_head_of_12000_bytes_is_read_and_one_of_20000_is_refused) {
+    static char text[24 * 1024];
+    const int fd = connect_to();
+
+    (void)snprintf(text, sizeof(text), "GET /now/a" HOST "X-Long: %012000d\r\n\r\n", 1);
+    cr_expect(socket_answers(fd, text, "HTTP/1.1 200"));
+    (void)snprintf(text, sizeof(text), "GET /now/a" HOST "X-Long: %020000d\r\n\r\n", 1);
+    cr_expect(socket_answers(fd, text, "HTTP/1.1 431"));
+    (void)close(fd);
+}
