@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/http/http_server.h"
@@ -179,5 +180,37 @@ Test(http_server, a_head_of_12000_bytes_is_read_and_one_of_20000_is_refused) {
     cr_expect(socket_answers(fd, text, "HTTP/1.1 200"));
     (void)snprintf(text, sizeof(text), "GET /now/a" HOST "X-Long: %020000d\r\n\r\n", 1);
     cr_expect(socket_answers(fd, text, "HTTP/1.1 431"));
+    (void)close(fd);
+}
+
+Test(http_server, a_body_announced_far_too_large_is_refused_unread) {
+    const int fd = connect_to();
+    const int expecting = connect_to();
+
+    cr_expect(socket_answers(fd, "POST /echo" HOST "Content-Length: 2000000\r\n\r\n",
+                             "\"code\":\"body_too_large\""));
+    cr_expect(socket_answers(
+        expecting, "POST /echo" HOST "Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n",
+        "HTTP/1.1 413"));
+    (void)close(fd);
+    (void)close(expecting);
+}
+
+Test(http_server, a_chunked_body_that_turns_out_too_large_is_refused_or_cut_off) {
+    static char chunk[1010];
+    const int fd = connect_to();
+
+    (void)snprintf(chunk, sizeof(chunk), "3e8\r\n%01000d\r\n", 1);
+    socket_say(fd, "POST /echo" HOST "Transfer-Encoding: chunked\r\n\r\n");
+    socket_say(fd, chunk);
+    socket_say(fd, chunk);
+    cr_expect(socket_answers(fd, "0\r\n\r\n", "\"code\":\"body_too_large\""));
+    socket_say(fd, "POST /echo" HOST "Transfer-Encoding: chunked\r\n\r\n");
+    int chunks = 0;
+    while (!socket_is_closed(fd) && chunks < 20000) {
+        chunks += send(fd, chunk, strlen(chunk), MSG_NOSIGNAL) > 0;
+    }
+    cr_expect_geq(chunks, 1000);
+    cr_expect_lt(chunks, 20000);
     (void)close(fd);
 }
