@@ -43,6 +43,8 @@ run() { # NAME: runs a test program and adds up its totals
     c=$(sed -n 's/.*Crashing: *\([0-9]*\).*/\1/p' <<<"$line")
     tested=$((tested + ${t:-0})) passed=$((passed + ${p:-0})) failing=$((failing + ${f:-0} + ${c:-0}))
     if [ "$code" != 0 ] || [ -z "$t" ]; then failed+=("$1"); fi
+    # Found when a test's process ends, which Criterion does not look at any more.
+    if grep -qa 'ERROR: LeakSanitizer' "$log"; then failed+=("$1 (leaks)"); fi
 }
 
 fuzz() { # each fuzzer counts as one test
