@@ -36,7 +36,11 @@ struct http_server_options http_server_defaults(void) {
 
 /* --- sockets --- */
 
-static enum err_code open_socket(const char *address, uint16_t port, int *out, struct err *err) {
+/* `listening`: one of this process's sockets on the port, one per thread. Else it only tries
+ * whether the port is free: listening ones would share it silently with those of another process.
+ */
+static enum err_code open_socket(const char *address, uint16_t port, bool listening, int *out,
+                                 struct err *err) {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port)};
     const int on = 1;
 
@@ -48,10 +52,12 @@ static enum err_code open_socket(const char *address, uint16_t port, int *out, s
         return err_set(err, ERR_INTERNAL, "socket: %s", strerror(errno));
     }
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+    if (listening) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+    }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     if (bind(fd, (const struct sockaddr *)&at, sizeof(at)) != 0 ||
-        listen(fd, LISTEN_BACKLOG) != 0) {
+        (listening && listen(fd, LISTEN_BACKLOG) != 0)) {
         const enum err_code code = err_set(err, ERR_UNAVAILABLE, "cannot listen on %s:%u: %s",
                                            address, (unsigned)port, strerror(errno));
         (void)close(fd);
@@ -59,6 +65,17 @@ static enum err_code open_socket(const char *address, uint16_t port, int *out, s
     }
     *out = fd;
     return ERR_OK;
+}
+
+static enum err_code check_port_is_free(const struct http_server_options *options,
+                                        struct err *err) {
+    int fd = -1;
+    const enum err_code code = open_socket(options->address, options->port, false, &fd, err);
+
+    if (code == ERR_OK) {
+        (void)close(fd);
+    }
+    return code;
 }
 
 static uint16_t bound_port(int fd) {
@@ -129,6 +146,7 @@ enum err_code http_server_new(const struct http_server_options *options, struct 
     }
     if (code == ERR_OK) {
         http_metrics_register(server);
+        code = check_port_is_free(options, err);
     }
     for (uint32_t i = 0; code == ERR_OK && i < options->threads; i++) {
         struct server_thread *thread = &server->threads[i];
@@ -137,7 +155,7 @@ enum err_code http_server_new(const struct http_server_options *options, struct 
         uuid_source_init(&thread->uuids);
         code = loop_new(&thread->loop, err);
         if (code == ERR_OK) {
-            code = open_socket(options->address, server->port, &thread->listen_fd, err);
+            code = open_socket(options->address, server->port, true, &thread->listen_fd, err);
         }
         if (code == ERR_OK) {
             server->port = bound_port(thread->listen_fd);

@@ -214,3 +214,17 @@ Test(http_server, a_chunked_body_that_turns_out_too_large_is_refused_or_cut_off)
     cr_expect_lt(chunks, 20000);
     (void)close(fd);
 }
+
+Test(http_server, a_port_in_use_is_refused_and_not_shared) {
+    struct http_server_options options = http_server_defaults();
+    struct http_server *second = NULL;
+    struct err err = {0};
+
+    options.port = http_server_port(fixture.server);
+    options.routes = routes;
+    options.route_count = ARRAY_LEN(routes);
+    options.metrics = fixture.metrics;
+    options.health = fixture.health;
+    cr_assert_eq(http_server_new(&options, &second, &err), ERR_UNAVAILABLE);
+    cr_assert(strstr(err.message, "cannot listen on") != NULL, "%s", err.message);
+}
