@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -436,6 +437,19 @@ static void answer_repeats(struct shard *shard) {
     }
 }
 
+/* Streams in the order of their hashes, the same in every replica: two that append to the same
+ * streams at once wait for each other instead of locking each other out. Within a stream in order
+ * of arrival. */
+static int compare_places(const void *a, const void *b) {
+    const struct command_job *x = *(struct command_job *const *)a;
+    const struct command_job *y = *(struct command_job *const *)b;
+
+    if (x->entry->hash != y->entry->hash) {
+        return x->entry->hash < y->entry->hash ? -1 : 1;
+    }
+    return x->arrival < y->arrival ? -1 : 1;
+}
+
 static void begin_batch(struct shard *shard, struct command_job **jobs, size_t count) {
     shard->job_count = count;
     memcpy(shard->jobs, jobs, count * sizeof(jobs[0]));
@@ -447,11 +461,13 @@ static void begin_batch(struct shard *shard, struct command_job **jobs, size_t c
         job->entry->in_batch = true;
         job->entry->fresh = false;
         job->entry->doubtful = false;
+        job->arrival = i;
         job->next_in_stream = job->entry->first_in_batch;
         job->entry->first_in_batch = job;
         job->repeats = NULL;
         job->done = false;
     }
+    qsort(shard->jobs, count, sizeof(shard->jobs[0]), compare_places);
 }
 
 static void end_batch(struct shard *shard) {
