@@ -54,8 +54,9 @@ UNIT_SRC := $(filter-out $(UNIT_PURE_SRC),$(call find,tests/unit))
 CONTRACT_SRC := $(call find,tests/contract)
 INTEGRATION_SRC := $(call find,tests/integration)
 E2E_SRC := $(call find,tests/e2e)
+FAULTS_SRC := $(call find,tests/faults)
 THREADS_SRC := $(call find,tests/threads)
-TEST_BIN := $(addprefix $(B)/tests/,unit-pure unit contract integration e2e)
+TEST_BIN := $(addprefix $(B)/tests/,unit-pure unit contract integration e2e faults)
 
 all: $(BIN) ## build the four processes
 
@@ -100,6 +101,7 @@ $(eval $(call test_binary,unit,$(UNIT_SRC)))
 $(eval $(call test_binary,contract,$(CONTRACT_SRC)))
 $(eval $(call test_binary,integration,$(INTEGRATION_SRC)))
 $(eval $(call test_binary,e2e,$(E2E_SRC)))
+$(eval $(call test_binary,faults,$(FAULTS_SRC)))
 
 # Benchmarks: one program per tests/bench/<name>_bench.c, with the helpers beside it.
 BENCH_HELPERS := $(filter-out %_bench.c,$(call find,tests/bench))
@@ -168,6 +170,9 @@ demo: ## bring the stack up and play a short story against it
 test: ## all tests: unit, contract, integration, end to end, on servers of their own
 	@scripts/test.sh all
 
+test-faults: ## the fault tests alone, long: DAYBOOK_FAULT_ROUNDS (20) times what `make test` does
+	@DAYBOOK_FAULT_ROUNDS=$${DAYBOOK_FAULT_ROUNDS:-20} scripts/test.sh faults
+
 test-unit: ## unit tests alone: no server, a few seconds
 	@scripts/test.sh unit
 
@@ -198,4 +203,4 @@ help: ## this list
 	    awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo "  SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the normal build"
 
-.PHONY: all tests up down status logs reset demo test fuzz fuzzers test-unit bench-write check check-headers format clean help
+.PHONY: all tests up down status logs reset demo test test-faults fuzz fuzzers test-unit bench-write check check-headers format clean help

@@ -2,10 +2,12 @@
 # Runs the tests.
 #
 #   scripts/test.sh unit          no server, a few seconds
-#   scripts/test.sh all           also each fuzzer for three seconds, and contract, integration and end to
-#                                 end, on a stack of its own (build/test, ports + 10000) that is made new
-#                                 and taken down again
+#   scripts/test.sh all           also each fuzzer for three seconds, and contract, integration, end to
+#                                 end and faults, on a stack of its own (build/test, ports + 10000) that
+#                                 is made new and taken down again
+#   scripts/test.sh faults        the faults alone, on such a stack
 #
+# DAYBOOK_FAULT_ROUNDS: how often the faults' tests repeat themselves (1).
 # SANITIZE=… runs the tests of that variant. KEEP=1 leaves the stack running. Prints the totals; exit
 # 1 when a test failed.
 set -uo pipefail
@@ -18,8 +20,9 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS:-halt_on_error=1,print_stacktrace=1}
 
 case $what in
 unit) binaries='unit-pure unit' ;;
-all) binaries='unit-pure unit contract integration e2e' ;;
-*) echo 'usage: scripts/test.sh unit|all' >&2; exit 2 ;;
+all) binaries='unit-pure unit contract integration e2e faults' ;;
+faults) binaries=faults ;;
+*) echo 'usage: scripts/test.sh unit|all|faults' >&2; exit 2 ;;
 esac
 if [ "$what" = unit ]; then
     scripts/packages.sh ensure build test || exit 1
@@ -60,23 +63,28 @@ fuzz() { # each fuzzer counts as one test
     if [ "$code" != 0 ] && [ "${f:-0}" = 0 ]; then failed+=(fuzz); fi
 }
 
-echo '== layering'
-scripts/layering.sh || failed+=(layering)
-echo '== unit'
 # Criterion itself leaks when it runs tests in parallel, which LeakSanitizer takes for ours.
 if [ -n "$variant" ]; then jobs=1; else jobs=$(nproc); fi
-run unit-pure "$jobs"
-run unit "$jobs"
+if [ "$what" != faults ]; then
+    echo '== layering'
+    scripts/layering.sh || failed+=(layering)
+    echo '== unit'
+    run unit-pure "$jobs"
+    run unit "$jobs"
+fi
 if [ "$what" = all ]; then
     echo '== fuzz'
     fuzz
+fi
+if [ "$what" != unit ]; then
     export DAYBOOK_STACK=test DAYBOOK_PORT_OFFSET=${DAYBOOK_TEST_PORT_OFFSET:-10000}
     export DAYBOOK_BIN_DIR=$PWD/$out/bin
     echo '== stack'
     FORCE=1 scripts/stack.sh reset >/dev/null 2>&1
     if scripts/stack.sh up; then
         eval "$(scripts/stack.sh env)"
-        for name in contract integration e2e; do
+        for name in $binaries; do
+            case $name in unit*) continue ;; esac
             echo "== $name"
             run "$name"
         done
