@@ -87,19 +87,42 @@ static void must(PGconn *pg, const char *sql) {
     PQclear(result);
 }
 
-struct log_hold *log_hold(void) {
+static void must_with(PGconn *pg, const char *sql, const char *a, const char *b) {
+    const char *const values[] = {a, b};
+    PGresult *result = PQexecParams(pg, sql, 2, NULL, values, NULL, NULL, 0);
+
+    cr_assert_eq(PQresultStatus(result), PGRES_COMMAND_OK, "%s: %s", sql, PQerrorMessage(pg));
+    PQclear(result);
+}
+
+/* Rows that are neither there nor not there until the transaction ends: who wants to insert the
+ * same unique values waits for that. */
+struct log_hold *log_hold(const char *stream, long long version, const char *key) {
     struct log_hold *hold = calloc(1, sizeof(*hold));
+    char number[32];
 
     cr_assert_not_null(hold);
+    (void)snprintf(number, sizeof(number), "%lld", version);
     hold->pg = PQconnectdb(stack_environment("DAYBOOK_TEST_SUPERUSER_URL"));
     cr_assert_eq(PQstatus(hold->pg), CONNECTION_OK, "%s", PQerrorMessage(hold->pg));
     must(hold->pg, "BEGIN");
-    must(hold->pg, "LOCK TABLE daybook.events, daybook.command_outcomes IN EXCLUSIVE MODE");
+    must_with(hold->pg,
+              "INSERT INTO daybook.events (event_id, aggregate_type, stream_id, version,"
+              " event_type, schema_version, payload, recorded_at) VALUES"
+              " (gen_random_uuid(), 'account', $1, $2, 'Held', 1, '{}', now())",
+              stream, number);
+    if (key != NULL) {
+        must_with(hold->pg,
+                  "INSERT INTO daybook.command_outcomes (stream_id, aggregate_type,"
+                  " idempotency_key, request_hash, status, version, body, recorded_at) VALUES"
+                  " ($1, 'account', $2, 0, 200, 0, '', now())",
+                  stream, key);
+    }
     return hold;
 }
 
 void log_release(struct log_hold *hold) {
-    must(hold->pg, "COMMIT");
+    must(hold->pg, "ROLLBACK");
     PQfinish(hold->pg);
     free(hold);
 }
@@ -114,13 +137,18 @@ static bool are_waiting(void *arg) {
 
     return log_number("SELECT count(*) FROM pg_stat_activity WHERE application_name = $1"
                       " AND wait_event_type = 'Lock'",
-                      waiting->application_name, NULL) >= waiting->count;
+                      waiting->application_name, NULL) == waiting->count;
 }
 
 void log_expect_waiting(const char *application_name, int count) {
     struct waiting waiting = {application_name, count};
 
-    cr_assert(eventually(are_waiting, &waiting, 10000), "%s", application_name);
+    cr_assert(eventually(are_waiting, &waiting, 10000), "not %d of %s wait", count,
+              application_name);
+}
+
+void log_execute(const char *sql) {
+    PQclear(run(sql, NULL, NULL));
 }
 
 void log_write_elsewhere(const char *stream, long long version, long long balance_minor,

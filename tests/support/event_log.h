@@ -11,16 +11,20 @@ const char *log_text(const char *sql, const char *a, const char *b);
 long long log_number(const char *sql, const char *a, const char *b);
 
 /* Fails the test unless every stream whose id starts with `prefix` has versions 1, 2, 3, …, its
- * balances are the running sums, its recorded times never step back, its event ids are of UUID
- * version 7 and carry the recorded time. Returns how many events there are. */
+ * balances are the running sums, its recorded times never step back and its event ids are UUIDs of
+ * version 7. Returns how many events there are. */
 long long log_expect_sound(const char *prefix);
 
-/* Appends are held back: they wait for a lock until it is released. Reads go on. */
+/* Whoever appends this version of the account, or this key to it (NULL: none), waits until the hold
+ * is released; then it is as if nothing had been. Nobody else is concerned. */
 struct log_hold;
-struct log_hold *log_hold(void);
+struct log_hold *log_hold(const char *stream, long long version, const char *key);
 void log_release(struct log_hold *hold);
-/* Waits until `count` sessions with this application_name wait for a lock. */
+/* Waits until exactly `count` sessions with this application_name wait for a lock. */
 void log_expect_waiting(const char *application_name, int count);
+
+/* Any statement, as the superuser. */
+void log_execute(const char *sql);
 
 /* An event in the log as another writer would have left it: a deposit of 1.00. */
 void log_write_elsewhere(const char *stream, long long version, long long balance_minor,
