@@ -27,9 +27,9 @@ static void start_behind_proxy(void) {
 
     proxy = tcp_proxy_new(tcp_proxy_port_of_url(url));
     (void)snprintf(session_name, sizeof(session_name), "%s", fresh_id("lost"));
-    (void)snprintf(database_url, sizeof(database_url), "%s",
-                   tcp_proxy_url(proxy, url, session_name));
+    (void)snprintf(database_url, sizeof(database_url), "%s", tcp_proxy_url(proxy, url));
     options = (struct replica_options){.database_url = database_url,
+                                       .session_name = session_name,
                                        .settings = {"DAYBOOK_STATEMENT_TIMEOUT_MS=3000",
                                                     "DAYBOOK_OUTCOME_WAIT_MS=2000",
                                                     "DAYBOOK_CONNECT_TIMEOUT_MS=1000"}};

@@ -138,16 +138,17 @@ static void judge(const struct attempt *attempt, const struct attempt *before,
 }
 
 static void fight_once(void) {
-    const char *prefix = fresh_id("fight");
     struct tally tally = {0};
+    char prefix[96];
 
+    (void)snprintf(prefix, sizeof(prefix), "%s", fresh_id("fight"));
     memset(fight.attempts, 0, sizeof(fight.attempts));
     for (size_t i = 0; i < ACCOUNTS; i++) {
         (void)snprintf(fight.accounts[i], sizeof(fight.accounts[i]), "%s",
                        command_open(fight.replicas[i % REPLICAS].base, prefix));
     }
     const double begin = now_seconds();
-    crowd_run(CLIENTS, fight_one, (void *)(size_t)prefix);
+    crowd_run(CLIENTS, fight_one, prefix);
     const double seconds = now_seconds() - begin;
     for (size_t client = 0; client < CLIENTS; client++) {
         const struct attempt *before = NULL;

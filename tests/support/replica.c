@@ -72,9 +72,11 @@ void replica_start(struct replica *replica, const struct replica_options *option
     *replica = (struct replica){0};
     (void)snprintf(program, sizeof(program), "%s/daybook-command-api",
                    stack_environment("DAYBOOK_BIN_DIR"));
-    (void)snprintf(database, sizeof(database), "DAYBOOK_WRITE_DATABASE_URL=%s",
+    (void)snprintf(database, sizeof(database), "DAYBOOK_WRITE_DATABASE_URL=%s%s%s",
                    o->database_url != NULL ? o->database_url
-                                           : stack_environment("DAYBOOK_TEST_COMMAND_URL"));
+                                           : stack_environment("DAYBOOK_TEST_COMMAND_URL"),
+                   o->session_name != NULL ? "?application_name=" : "",
+                   o->session_name != NULL ? o->session_name : "");
     (void)snprintf(replica->log_path, sizeof(replica->log_path), "%s/../tests/replica-%d-%u.log",
                    stack_environment("DAYBOOK_BIN_DIR"), (int)getpid(), number++);
     for (size_t i = 0; i < REPLICA_SETTINGS_MAX && o->settings[i] != NULL; i++) {

@@ -11,6 +11,7 @@ enum { REPLICA_SETTINGS_MAX = 8 };
 
 struct replica_options {
     const char *database_url;                   /* NULL: the stack's */
+    const char *session_name;                   /* its sessions' application_name, or NULL */
     const char *settings[REPLICA_SETTINGS_MAX]; /* "NAME=value"; NULL ends */
 };
 

@@ -245,15 +245,13 @@ int tcp_proxy_port_of_url(const char *url) {
     return (int)strtol(port + 1, NULL, 10);
 }
 
-const char *tcp_proxy_url(const struct tcp_proxy *proxy, const char *url,
-                          const char *application_name) {
+const char *tcp_proxy_url(const struct tcp_proxy *proxy, const char *url) {
     static char text[512];
     const char *host = strrchr(url, '@');
     const char *database = host != NULL ? strchr(host, '/') : NULL;
 
     cr_assert_not_null(database, "a URL without host and database");
-    (void)snprintf(text, sizeof(text), "%.*s@127.0.0.1:%d%s%s%s", (int)(host - url), url,
-                   proxy->port, database, application_name != NULL ? "?application_name=" : "",
-                   application_name != NULL ? application_name : "");
+    (void)snprintf(text, sizeof(text), "%.*s@127.0.0.1:%d%s", (int)(host - url), url, proxy->port,
+                   database);
     return text;
 }

@@ -29,10 +29,8 @@ void tcp_proxy_cut(struct tcp_proxy *proxy);
 /* New connections are closed at once; those there are are cut. */
 void tcp_proxy_refuse(struct tcp_proxy *proxy, bool refuse);
 
-/* A PostgreSQL URL to the same database through the proxy; static. `application_name` may be
- * NULL. */
-const char *tcp_proxy_url(const struct tcp_proxy *proxy, const char *url,
-                          const char *application_name);
+/* A PostgreSQL URL to the same database through the proxy; static. */
+const char *tcp_proxy_url(const struct tcp_proxy *proxy, const char *url);
 /* The port in a postgresql:// URL of the form user:password@host:port/database. */
 int tcp_proxy_port_of_url(const char *url);
 
