@@ -160,7 +160,7 @@ void log_write_elsewhere(const char *stream, long long version, long long balanc
                    " event_type, schema_version, payload, command, recorded_at) VALUES"
                    " (overlay(gen_random_uuid()::text placing '7' from 15)::uuid, 'account', $1,"
                    " %lld, 'MoneyDeposited', 1, '{\"amount_minor\":100,\"balance_minor\":%lld,"
-                   "\"currency\":\"USD\"}', 'Deposit', $2::timestamptz)",
-                   version, balance_minor);
-    PQclear(run(sql, stream, recorded_at));
+                   "\"currency\":\"USD\"}', 'Deposit', %s)",
+                   version, balance_minor, recorded_at);
+    PQclear(run(sql, stream, NULL));
 }

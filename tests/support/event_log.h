@@ -26,7 +26,8 @@ void log_expect_waiting(const char *application_name, int count);
 /* Any statement, as the superuser. */
 void log_execute(const char *sql);
 
-/* An event in the log as another writer would have left it: a deposit of 1.00. */
+/* An event in the log as another writer would have left it: a deposit of 1.00. `recorded_at` is an
+ * SQL expression. */
 void log_write_elsewhere(const char *stream, long long version, long long balance_minor,
                          const char *recorded_at);
 
