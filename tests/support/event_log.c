@@ -157,10 +157,12 @@ void log_write_elsewhere(const char *stream, long long version, long long balanc
 
     (void)snprintf(sql, sizeof(sql),
                    "INSERT INTO daybook.events (event_id, aggregate_type, stream_id, version,"
-                   " event_type, schema_version, payload, command, recorded_at) VALUES"
-                   " (overlay(gen_random_uuid()::text placing '7' from 15)::uuid, 'account', $1,"
-                   " %lld, 'MoneyDeposited', 1, '{\"amount_minor\":100,\"balance_minor\":%lld,"
-                   "\"currency\":\"USD\"}', 'Deposit', %s)",
+                   " event_type, schema_version, payload, command, recorded_at)"
+                   " SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') ||"
+                   "  '7' || substr(dice, 1, 3) || '8' || substr(dice, 4, 15))::uuid, 'account',"
+                   "  $1, %lld, 'MoneyDeposited', 1, '{\"amount_minor\":100,\"balance_minor\":%lld,"
+                   "\"currency\":\"USD\"}', 'Deposit', at"
+                   " FROM (SELECT %s AS at, md5(random()::text) AS dice) e",
                    version, balance_minor, recorded_at);
     PQclear(run(sql, stream, NULL));
 }
