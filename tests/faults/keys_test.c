@@ -13,6 +13,7 @@
 static struct replica here, there;
 
 static void start_replicas(void) {
+    fault_limit_time();
     replica_start(&here, NULL);
     replica_start(&there, NULL);
 }

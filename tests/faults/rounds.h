@@ -3,6 +3,7 @@
 #define DAYBOOK_TESTS_FAULTS_ROUNDS_H
 
 #include <stdlib.h>
+#include <unistd.h>
 
 /* 1 … 1000. */
 static inline int fault_rounds(void) {
@@ -12,7 +13,13 @@ static inline int fault_rounds(void) {
     return rounds < 1 ? 1 : rounds > 1000 ? 1000 : (int)rounds;
 }
 
-/* For .timeout of a test: no test of any number of rounds runs into it by being slow. */
-enum { FAULT_TIMEOUT_S = 7200 };
+/* For .timeout of a suite: no test of any number of rounds runs into it by being slow. */
+enum { FAULT_TIMEOUT_S = 86400, FAULT_ROUND_LIMIT_S = 90 };
+
+/* Each suite begins with it: a test that hangs is ended by SIGALRM after a time that grows with the
+ * rounds. */
+static inline void fault_limit_time(void) {
+    (void)alarm((unsigned)(FAULT_ROUND_LIMIT_S * fault_rounds()));
+}
 
 #endif
