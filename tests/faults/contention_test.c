@@ -28,6 +28,7 @@ struct fight {
     struct replica replicas[REPLICAS];
     char accounts[ACCOUNTS][96];
     struct attempt attempts[CLIENTS][TRIES];
+    unsigned round; /* each fights in its own way */
 };
 
 static struct fight fight;
@@ -45,7 +46,7 @@ static struct reply attempt_at(const struct attempt *attempt, const char *base) 
 
 static void fight_one(void *context, size_t client) {
     const char *run = context;
-    unsigned random = (unsigned)client + 1;
+    unsigned random = fight.round * CLIENTS + (unsigned)client + 1;
 
     for (size_t i = 0; i < TRIES; i++) {
         struct attempt *attempt = &fight.attempts[client][i];
@@ -191,6 +192,7 @@ TestSuite(contention, .init = start_replicas, .fini = stop_replicas, .timeout = 
 
 Test(contention, every_answer_is_in_the_log_and_nothing_else) {
     for (int round = 0; round < fault_rounds(); round++) {
+        fight.round = (unsigned)round;
         fight_once();
     }
 }
