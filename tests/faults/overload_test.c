@@ -28,12 +28,15 @@ static char session_name[96];
 static void start_small(void) {
     fault_limit_time();
     (void)snprintf(session_name, sizeof(session_name), "%s", fresh_id("small"));
-    replica_start(&replica, &(struct replica_options){
-                                .session_name = session_name,
-                                .settings = {"DAYBOOK_SHARDS=1", "DAYBOOK_SHARD_QUEUE_MAX=8",
-                                             "DAYBOOK_SHARD_BATCH_MAX=4",
-                                             "DAYBOOK_STATEMENT_TIMEOUT_MS=20000"},
-                            });
+    replica_start(
+        &replica,
+        &(struct replica_options){
+            .session_name = session_name,
+            .settings = {"DAYBOOK_SHARDS=1", "DAYBOOK_SHARD_QUEUE_MAX=8",
+                         "DAYBOOK_SHARD_BATCH_MAX=4", "DAYBOOK_STATEMENT_TIMEOUT_MS=20000",
+                         /* A sanitized build keeps freed memory for later checks. */
+                         "ASAN_OPTIONS=quarantine_size_mb=1"},
+        });
 }
 
 static void stop_small(void) {
