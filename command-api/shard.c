@@ -10,6 +10,7 @@
 
 #include "command-api/answer.h"
 #include "command-api/stream_cache.h"
+#include "command-api/stream_loader.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/base/uuid.h"
@@ -24,6 +25,7 @@ struct shard {
     struct queue *queue;
     pthread_t thread;
     struct stream_cache *cache;
+    struct stream_loader *loader;
     struct uuid_source uuids;
 
     /* The batch in hand. */
@@ -46,43 +48,8 @@ struct shard {
 
 /* --- loading --- */
 
-struct loading {
-    struct shard *shard;
-    struct stream_entry *entries[SHARD_BATCH_MAX];
-    struct stream_from streams[SHARD_BATCH_MAX];
-    size_t count;
-    struct arena arena;
-};
-
 static struct stream_key key_of(const struct stream_entry *entry) {
     return (struct stream_key){str_from(entry->aggregate->name), str_from(entry->stream_id)};
-}
-
-static enum err_code fold_loaded(void *arg, size_t index, const struct recorded_event *recorded,
-                                 struct err *err) {
-    struct loading *loading = arg;
-    struct stream_entry *entry = loading->entries[index];
-    struct stream_state *state = &entry->committed;
-    struct event event;
-
-    if (recorded->version != state->version + 1) {
-        return err_set(err, ERR_CORRUPT, "stream %s: version %" PRId64 " follows %" PRId64,
-                       entry->stream_id, recorded->version, state->version);
-    }
-    arena_clear(&loading->arena);
-    enum err_code code =
-        event_decode(entry->aggregate, recorded->event_type, recorded->schema_version,
-                     recorded->payload, &loading->arena, &event, err);
-    if (code == ERR_OK) {
-        event.recorded_at_us = recorded->recorded_at_us;
-        code = entry->aggregate->evolve(state->data.bytes, &event, err);
-    }
-    if (code != ERR_OK) {
-        return err_prefix(err, "stream %s version %" PRId64, entry->stream_id, recorded->version);
-    }
-    state->version = recorded->version;
-    state->recorded_at_us = recorded->recorded_at_us;
-    return ERR_OK;
 }
 
 enum load_scope { LOAD_MISSING, LOAD_DOUBTFUL, LOAD_ALL };
@@ -102,37 +69,18 @@ static bool needs_loading(const struct stream_entry *entry, enum load_scope scop
 /* Brings streams of the batch up to the log; `loaded`: how many there were to look at. */
 static enum err_code load_streams(struct shard *shard, enum load_scope scope, size_t *loaded,
                                   struct err *err) {
-    struct loading loading = {.shard = shard};
-    enum err_code code = ERR_OK;
+    struct stream_entry *entries[SHARD_BATCH_MAX];
+    size_t count = 0;
 
     for (size_t i = 0; i < shard->job_count; i++) {
         struct stream_entry *entry = shard->jobs[i]->entry;
         /* A stream is listed once: at its newest job. */
         if (needs_loading(entry, scope) && entry->first_in_batch == shard->jobs[i]) {
-            loading.entries[loading.count] = entry;
-            loading.streams[loading.count++] =
-                (struct stream_from){key_of(entry), entry->committed.version};
+            entries[count++] = entry;
         }
     }
-    *loaded = loading.count;
-    if (loading.count == 0) {
-        return ERR_OK;
-    }
-    arena_init(&loading.arena, 4096, 1024 * 1024);
-    code = shard->options.store->ops->load(shard->options.store, loading.streams, loading.count,
-                                           fold_loaded, &loading, err);
-    arena_release(&loading.arena);
-    for (size_t i = 0; i < loading.count; i++) {
-        if (code == ERR_OK) {
-            loading.entries[i]->loaded = true;
-            loading.entries[i]->fresh = true;
-            loading.entries[i]->moved =
-                loading.entries[i]->committed.version != loading.streams[i].after_version;
-        } else {
-            stream_entry_forget(loading.entries[i]);
-        }
-    }
-    return code;
+    *loaded = count;
+    return count > 0 ? stream_loader_load(shard->loader, entries, count, err) : ERR_OK;
 }
 
 /* --- deciding --- */
@@ -213,6 +161,7 @@ static void accept_job(struct shard *shard, struct command_job *job) {
         }
         state->version++;
         state->recorded_at_us = event->recorded_at_us;
+        state->event_id = shard->events[shard->event_count - 1].event_id;
     }
     answer_accepted(job, state);
     record_outcome(shard, job);
@@ -472,10 +421,29 @@ static void begin_batch(struct shard *shard, struct command_job **jobs, size_t c
     qsort(shard->jobs, count, sizeof(shard->jobs[0]), compare_places);
 }
 
+/* Every snapshot_every events of a stream, and where the one that is there was of no use. */
+static void offer_snapshot(struct shard *shard, struct stream_entry *entry) {
+    const int64_t version = entry->committed.version;
+    const bool due =
+        entry->snapshot_due || version - entry->snapshot_version >= shard->options.snapshot_every;
+
+    if (shard->options.snapshots == NULL || !entry->loaded || version == 0 || !due) {
+        return;
+    }
+    snapshot_writer_offer(shard->options.snapshots, entry->aggregate, entry->stream_id,
+                          &entry->committed);
+    entry->snapshot_version = version;
+    entry->snapshot_due = false;
+}
+
 static void end_batch(struct shard *shard) {
     for (size_t i = 0; i < shard->job_count; i++) {
-        shard->jobs[i]->entry->in_batch = false;
-        shard->jobs[i]->entry->first_in_batch = NULL;
+        struct stream_entry *entry = shard->jobs[i]->entry;
+        if (entry->in_batch) { /* each once */
+            offer_snapshot(shard, entry);
+        }
+        entry->in_batch = false;
+        entry->first_in_batch = NULL;
     }
     for (size_t i = 0; i < shard->job_count; i++) {
         shard->jobs[i]->finish(shard->jobs[i]);
@@ -594,13 +562,16 @@ enum err_code shard_start(const struct shard_options *options, struct shard **ou
 
     assert(options->batch_max > 0 && options->batch_max <= SHARD_BATCH_MAX);
     assert(options->streams_max > options->batch_max);
+    assert(options->snapshots == NULL || options->snapshot_every > 0);
     shard->options = *options;
     shard->queue = queue_new(options->queue_max);
     shard->cache = stream_cache_new(options->streams_max);
+    shard->loader = stream_loader_new(options->store, options->log, options->metrics);
     uuid_source_init(&shard->uuids);
     register_metrics(shard);
     const int failed = pthread_create(&shard->thread, NULL, shard_main, shard);
     if (failed != 0) {
+        stream_loader_free(shard->loader);
         stream_cache_free(shard->cache);
         queue_free(shard->queue);
         mem_free(shard);
@@ -623,6 +594,7 @@ void shard_free(struct shard *shard) {
     if (shard == NULL) {
         return;
     }
+    stream_loader_free(shard->loader);
     stream_cache_free(shard->cache);
     queue_free(shard->queue);
     mem_free(shard);

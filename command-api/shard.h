@@ -21,6 +21,7 @@
 #define DAYBOOK_COMMAND_API_SHARD_H
 
 #include "command-api/command_job.h"
+#include "command-api/snapshot_writer.h"
 #include "common/base/log.h"
 #include "common/ports/event_store.h"
 #include "common/runtime/metrics.h"
@@ -33,6 +34,8 @@ struct shard_options {
     size_t batch_max; /* at most SHARD_BATCH_MAX */
     size_t streams_max;
     int64_t outcome_wait_ms;
+    struct snapshot_writer *snapshots; /* borrowed; NULL: none are written */
+    int64_t snapshot_every;            /* events of a stream, at least 1 */
     struct log *log;
     struct metrics *metrics;
 };

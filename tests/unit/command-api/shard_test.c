@@ -284,10 +284,10 @@ static enum err_code append_around(struct event_store *store, const struct appen
 }
 
 static enum err_code load_around(struct event_store *store, const struct stream_from *streams,
-                                 size_t count, event_store_event_fn *fn, void *arg,
-                                 struct err *err) {
+                                 size_t count, event_store_snapshot_fn *snapshot_fn,
+                                 event_store_event_fn *fn, void *arg, struct err *err) {
     (void)store;
-    return fixture.store->ops->load(fixture.store, streams, count, fn, arg, err);
+    return fixture.store->ops->load(fixture.store, streams, count, snapshot_fn, fn, arg, err);
 }
 
 static enum err_code was_appended_around(struct event_store *store,
