@@ -95,7 +95,11 @@ static enum err_code start_server(struct process *p, struct err *err) {
     options.metrics = p->metrics;
     options.health = p->health;
     const enum err_code code = http_server_new(&options, &p->server, err);
-    return code == ERR_OK ? http_server_start(p->server, err) : code;
+    if (code != ERR_OK) {
+        return code;
+    }
+    api_attach(p->api, p->server, options.threads);
+    return http_server_start(p->server, err);
 }
 
 static enum err_code start(struct process *p, struct err *err) {

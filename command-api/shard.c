@@ -581,8 +581,14 @@ enum err_code shard_start(const struct shard_options *options, struct shard **ou
     return ERR_OK;
 }
 
-bool shard_submit(struct shard *shard, struct command_job *job) {
-    return queue_try_push(shard->queue, job);
+size_t shard_submit(struct shard *shard, struct command_job *const *jobs, size_t count) {
+    void *items[SHARD_SUBMIT_MAX];
+
+    assert(count <= SHARD_SUBMIT_MAX);
+    for (size_t i = 0; i < count; i++) {
+        items[i] = jobs[i];
+    }
+    return queue_try_push_many(shard->queue, items, count);
 }
 
 void shard_stop(struct shard *shard) {

@@ -88,7 +88,7 @@ static struct command_job *make_job(const char *stream, enum account_command whi
 }
 
 static void submit(struct command_job *job) {
-    cr_assert(shard_submit(fixture.shard, job));
+    cr_assert_eq(shard_submit(fixture.shard, &job, 1), 1);
 }
 
 static void wait_all(void) {
