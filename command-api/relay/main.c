@@ -66,6 +66,8 @@ static enum err_code start(struct process *p, struct err *err) {
         .publisher = p->publisher,
         .partitions = (int32_t)p->config.topic_partitions,
         .standby_retry_ms = p->config.standby_retry_ms,
+        .retry_first_ms = 100,
+        .retry_cap_ms = 5000,
         .drain_ms = p->config.drain_ms,
         .stop = p->stop,
         .log = p->log,

@@ -18,6 +18,9 @@ struct transaction {
     uint32_t events;
 };
 
+/* The two ends of the relay; which of them failed decides what is reported. */
+enum relay_end { END_FEED, END_PUBLISHER, ENDS };
+
 struct relay {
     struct relay_options options;
     struct publish_mark tails[PUBLISHER_PARTITIONS_MAX];
@@ -28,6 +31,10 @@ struct relay {
     uint64_t idle_position; /* the newest FEED_PROGRESS */
     bool running;
     bool standing_by;
+    bool holding_back; /* nothing more can be taken before something is acknowledged */
+    bool progressed;   /* something was confirmed since the last failure */
+    bool publisher_reachable;
+    enum relay_end failed;
 
     struct feed_item pending; /* a change that did not fit yet */
     bool has_pending;
@@ -38,13 +45,25 @@ struct relay {
     struct metric_counter *published;
     struct metric_counter *skipped;
     struct metric_counter *transactions;
-    struct metric_counter *restarts;
+    struct metric_counter *reconnects[ENDS];
     struct metric_histogram *batch_size;
     struct metric_histogram *publish_seconds;
 };
 
 static struct transaction *transaction_of(struct relay *relay, uint64_t number) {
     return &relay->ring[number % RELAY_TRANSACTIONS_MAX];
+}
+
+/* Passes an end's result on and remembers whose it was. */
+static enum err_code of_end(struct relay *relay, enum relay_end end, enum err_code code) {
+    if (code != ERR_OK) {
+        relay->failed = end;
+    }
+    return code;
+}
+
+static struct health_component *health_of(const struct relay *relay, enum relay_end end) {
+    return end == END_FEED ? relay->options.feed_health : relay->options.publisher_health;
 }
 
 static void delivered(void *arg, uint64_t tag, enum err_code code) {
@@ -57,7 +76,8 @@ static void delivered(void *arg, uint64_t tag, enum err_code code) {
     }
 }
 
-/* Confirms the longest prefix of transactions that are done. */
+/* Confirms the longest prefix of transactions that are done. Called in each turn, also without
+ * news: the feed tells the server so that somebody is there. */
 static enum err_code confirm_done(struct relay *relay, struct err *err) {
     struct change_feed *feed = relay->options.feed;
     uint64_t position = 0;
@@ -70,16 +90,19 @@ static enum err_code confirm_done(struct relay *relay, struct err *err) {
         position = t->position;
         metric_observe(relay->publish_seconds, clock_wall_us() - t->committed_at_us);
         relay->oldest++;
+        relay->progressed = true;
     }
     const struct transaction *now = transaction_of(relay, relay->current);
     if (relay->oldest == relay->current && now->events == 0 && relay->idle_position > position) {
         /* Nothing of ours is on its way: the slot may forget what belongs to others. */
         position = relay->idle_position;
     }
-    return position > 0 ? feed->ops->confirm(feed, position, err) : ERR_OK;
+    return of_end(relay, END_FEED, feed->ops->confirm(feed, position, err));
 }
 
-static void show_lag(struct relay *relay) {
+static void show_state(struct relay *relay) {
+    struct publisher *publisher = relay->options.publisher;
+    struct err why = {0};
     const struct change_feed *feed = relay->options.feed;
     const struct transaction *oldest = transaction_of(relay, relay->oldest);
     const bool waiting = relay->oldest < relay->current || oldest->events > 0;
@@ -89,6 +112,13 @@ static void show_lag(struct relay *relay) {
     metric_set(relay->lag_bytes, feed->ops->lag_bytes(feed));
     metric_set_micros(relay->lag_seconds, age_us > 0 ? age_us : 0);
     metric_set(relay->in_flight_gauge, (int64_t)relay->in_flight);
+    const bool reachable = publisher->ops->reachable(publisher, &why);
+    if (reachable && !relay->publisher_reachable) {
+        health_ok(relay->options.publisher_health);
+    } else if (!reachable && relay->publisher_reachable) {
+        health_fail(relay->options.publisher_health, "%s", why.message);
+    }
+    relay->publisher_reachable = reachable;
 }
 
 static bool is_published(const struct relay *relay, int32_t partition,
@@ -114,7 +144,8 @@ static enum err_code take_change(struct relay *relay, const struct change *chang
         return ERR_OK;
     }
     const enum err_code code =
-        publisher->ops->publish(publisher, partition, change, relay->current, err);
+        of_end(relay, END_PUBLISHER,
+               publisher->ops->publish(publisher, partition, change, relay->current, err));
     if (code == ERR_OK) {
         t->events++;
         t->outstanding++;
@@ -141,12 +172,14 @@ static enum err_code take_items(struct relay *relay, bool *more, struct err *err
     enum err_code code = ERR_OK;
 
     *more = false;
+    relay->holding_back = false;
     for (int i = 0; i < CHANGES_PER_TURN && code == ERR_OK; i++) {
         if (relay->current - relay->oldest >= RELAY_TRANSACTIONS_MAX - 1) {
-            return ERR_OK; /* wait for acknowledgements */
+            relay->holding_back = true;
+            return ERR_OK;
         }
         if (!relay->has_pending) {
-            code = feed->ops->next(feed, &relay->pending, err);
+            code = of_end(relay, END_FEED, feed->ops->next(feed, &relay->pending, err));
             if (code != ERR_OK || relay->pending.kind == FEED_NOTHING) {
                 return code;
             }
@@ -157,6 +190,7 @@ static enum err_code take_items(struct relay *relay, bool *more, struct err *err
             code = take_change(relay, &relay->pending.change, err);
             if (code == ERR_LIMIT) {
                 relay->has_pending = true; /* its slices live until the next call of next */
+                relay->holding_back = true;
                 return ERR_OK;
             }
             break;
@@ -179,8 +213,8 @@ static void wait_for_news(struct relay *relay) {
         {.fd = stop_fd(relay->options.stop), .events = POLLIN},
         {.fd = relay->options.publisher->ops->descriptor(relay->options.publisher),
          .events = POLLIN},
-        /* While a change waits for room, news of the feed are no news. */
-        {.fd = relay->has_pending ? -1 : relay->options.feed->ops->descriptor(relay->options.feed),
+        /* What has arrived stays there while there is no room for it. */
+        {.fd = relay->holding_back ? -1 : relay->options.feed->ops->descriptor(relay->options.feed),
          .events = POLLIN},
     };
 
@@ -190,13 +224,19 @@ static void wait_for_news(struct relay *relay) {
 static enum err_code turn(struct relay *relay, bool *more, struct err *err) {
     struct publisher *publisher = relay->options.publisher;
     enum err_code code = take_items(relay, more, err);
+    const uint64_t oldest = relay->oldest;
+    const uint64_t in_flight = relay->in_flight;
 
     if (code == ERR_OK) {
-        code = publisher->ops->poll(publisher, 0, delivered, relay, err);
+        code =
+            of_end(relay, END_PUBLISHER, publisher->ops->poll(publisher, 0, delivered, relay, err));
     }
     if (code == ERR_OK) {
         code = confirm_done(relay, err);
     }
+    /* There is room again: what was held back has been announced already. */
+    *more =
+        *more || (relay->holding_back && (relay->in_flight < in_flight || relay->oldest > oldest));
     return code;
 }
 
@@ -208,58 +248,89 @@ static void close_both(struct relay *relay) {
     relay->running = false;
 }
 
-static enum err_code open_both(struct relay *relay, struct err *err) {
+/* A tail ahead of the log means another log: new changes would be taken for published ones. */
+static enum err_code check_tails(const struct relay *relay, struct err *err) {
+    const struct change_feed *feed = relay->options.feed;
+    const uint64_t end = feed->ops->end_of_log(feed);
+
+    for (int32_t p = 0; p < relay->options.partitions; p++) {
+        if (relay->tails[p].present && relay->tails[p].commit_lsn > end) {
+            return err_set(err, ERR_INVALID,
+                           "partition %" PRId32 " ends with LSN %" PRIu64
+                           ", the database's log with %" PRIu64
+                           ": it was restored or is another one; give it a topic of its own",
+                           p, relay->tails[p].commit_lsn, end);
+        }
+    }
+    return ERR_OK;
+}
+
+static enum err_code open_publisher(struct relay *relay, struct err *err) {
     struct publisher *publisher = relay->options.publisher;
-    struct change_feed *feed = relay->options.feed;
     enum err_code code = publisher->ops->open(publisher, err);
 
     if (code == ERR_OK) {
-        health_ok(relay->options.publisher_health);
-    } else {
-        health_fail(relay->options.publisher_health, "%s", err->message);
-        return code;
+        /* Only the holder of the slot reads the tails: nobody else publishes from here on. */
+        code = publisher->ops->read_tails(publisher, relay->tails,
+                                          (size_t)relay->options.partitions, err);
     }
-    code = feed->ops->open(feed, err);
+    if (code == ERR_OK) {
+        code = check_tails(relay, err);
+    }
+    return of_end(relay, END_PUBLISHER, code);
+}
+
+static enum err_code open_both(struct relay *relay, struct err *err) {
+    struct change_feed *feed = relay->options.feed;
+    enum err_code code = of_end(relay, END_FEED, feed->ops->open(feed, err));
+
+    if (code == ERR_OK) {
+        health_ok(relay->options.feed_health);
+        code = open_publisher(relay, err);
+    }
     if (code != ERR_OK) {
-        if (code == ERR_FENCED) {
-            health_degrade(relay->options.feed_health, "standing by: another relay is active");
-        } else {
-            health_fail(relay->options.feed_health, "%s", err->message);
-        }
         return code;
     }
-    /* Only the holder of the slot reads the tails: nobody else publishes from here on. */
-    code =
-        publisher->ops->read_tails(publisher, relay->tails, (size_t)relay->options.partitions, err);
-    if (code != ERR_OK) {
-        health_fail(relay->options.publisher_health, "%s", err->message);
-        return code;
-    }
+    health_ok(relay->options.publisher_health);
+    relay->publisher_reachable = true;
     relay->oldest = relay->current = 0;
     *transaction_of(relay, 0) = (struct transaction){0};
     relay->in_flight = 0;
     relay->idle_position = 0;
     relay->has_pending = false;
+    relay->progressed = false;
+    relay->standing_by = false;
     relay->running = true;
-    health_ok(relay->options.feed_health);
+    log_info(relay->options.log, log_event("relay.running"));
     return ERR_OK;
+}
+
+static int64_t stand_by(struct relay *relay, const struct err *err) {
+    if (!relay->standing_by) {
+        log_info(relay->options.log, log_event("relay.standing_by"), log_err(err));
+        health_degrade(relay->options.feed_health, "standing by: another relay is active");
+        health_degrade(relay->options.publisher_health, "standing by");
+    }
+    relay->standing_by = true;
+    return relay->options.standby_retry_ms;
 }
 
 /* What went wrong, once, and how long to wait before the next try. */
 static int64_t note_failure(struct relay *relay, enum err_code code, const struct err *err,
                             struct backoff *backoff) {
-    if (code == ERR_FENCED) {
-        if (!relay->standing_by) {
-            log_info(relay->options.log, log_event("relay.standing_by"), log_err(err));
-        }
-        relay->standing_by = true;
-        return relay->options.standby_retry_ms;
+    if (code == ERR_FENCED && relay->failed == END_FEED) {
+        return stand_by(relay, err);
+    }
+    if (relay->progressed) {
+        backoff_reset(backoff);
+        relay->progressed = false;
     }
     const int64_t wait_ms = backoff_next_ms(backoff);
     relay->standing_by = false;
+    health_fail(health_of(relay, relay->failed), "%s", err->message);
     log_warn(relay->options.log, log_event("relay.interrupted"), log_cstr("class", err_name(code)),
              log_err(err), log_i64("retry_in_ms", wait_ms));
-    metric_add(relay->restarts, 1);
+    metric_add(relay->reconnects[relay->failed], 1);
     return wait_ms;
 }
 
@@ -271,6 +342,9 @@ static void drain(struct relay *relay) {
 
     while (code == ERR_OK && relay->in_flight > 0 && clock_monotonic_us() < deadline_us) {
         code = publisher->ops->poll(publisher, 10, delivered, relay, &err);
+        if (code == ERR_OK) {
+            code = confirm_done(relay, &err);
+        }
     }
     if (code == ERR_OK) {
         code = confirm_done(relay, &err);
@@ -284,31 +358,19 @@ void relay_run(struct relay *relay) {
     struct backoff backoff;
     struct err err = {0};
 
-    backoff_init(&backoff, 100, 5000);
+    backoff_init(&backoff, relay->options.retry_first_ms, relay->options.retry_cap_ms);
     while (!stop_requested(relay->options.stop)) {
-        bool more = false;
-        enum err_code code = ERR_OK;
-        if (!relay->running) {
-            code = open_both(relay, &err);
-            if (code == ERR_OK) {
-                relay->standing_by = false;
-                log_info(relay->options.log, log_event("relay.running"));
-            }
-        } else {
-            code = turn(relay, &more, &err);
-            show_lag(relay);
-        }
+        bool more = true; /* once opened, there may be something */
+        const enum err_code code =
+            relay->running ? turn(relay, &more, &err) : open_both(relay, &err);
         if (code != ERR_OK) {
-            if (relay->running) {
-                health_fail(relay->options.feed_health, "%s", err.message);
-            }
             close_both(relay);
             (void)stop_wait_ms(relay->options.stop, note_failure(relay, code, &err, &backoff));
-        } else if (!more && relay->running) {
-            if (relay->current > 0) {
-                backoff_reset(&backoff);
+        } else {
+            show_state(relay);
+            if (!more) {
+                wait_for_news(relay);
             }
-            wait_for_news(relay);
         }
     }
     if (relay->running) {
@@ -332,8 +394,12 @@ static void register_metrics(struct relay *relay) {
                                      "Events that were in the topic already.");
     relay->transactions = metrics_counter(m, "daybook_relay_transactions_total", "",
                                           "Transactions read from the log.");
-    relay->restarts = metrics_counter(m, "daybook_relay_restarts_total", "",
-                                      "Times that feed and publisher were opened anew.");
+    relay->reconnects[END_FEED] =
+        metrics_counter(m, "daybook_relay_reconnects_total", "to=\"postgresql\"",
+                        "Times that feed and publisher were opened anew, by whose failure.");
+    relay->reconnects[END_PUBLISHER] =
+        metrics_counter(m, "daybook_relay_reconnects_total", "to=\"kafka\"",
+                        "Times that feed and publisher were opened anew, by whose failure.");
     relay->batch_size = metrics_sizes(m, "daybook_relay_batch_size", "", "Events per transaction.");
     relay->publish_seconds = metrics_latency(m, "daybook_relay_publish_seconds", "",
                                              "From commit to Kafka's acknowledgement.");

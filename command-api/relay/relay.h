@@ -10,8 +10,16 @@
  *     there is one way to begin, also after a failure.
  *  5. Transactions in flight are bounded by RELAY_TRANSACTIONS_MAX, records by the publisher.
  *
- *   closed ──▶ publisher open ──▶ tails read ──▶ feed open (or stand by) ──▶ running ──error──▶
- * closed
+ *  6. Tails are read by the holder of the feed alone. A tail ahead of the log is refused: the log
+ * was restored, and new changes would be taken for published ones.
+ *
+ *   closed ──▶ feed open ──▶ publisher open ──▶ tails read ──▶ running ──error──▶ closed
+ *                  └─ held by another: stand by ──▶ closed
+ *
+ * What is not covered: records of a previous holder (or of this relay's previous publisher) that
+ * are still on their way to the broker when the tails are read land behind them and are then in the
+ * topic twice. The window is what the broker takes to append what it has received from a connection
+ * that has ended, or how long a paused process keeps its unsent records.
  */
 #ifndef DAYBOOK_COMMAND_API_RELAY_RELAY_H
 #define DAYBOOK_COMMAND_API_RELAY_RELAY_H
@@ -30,6 +38,8 @@ struct relay_options {
     struct publisher *publisher; /* the same */
     int32_t partitions;
     int64_t standby_retry_ms;
+    int64_t retry_first_ms; /* after a failure; doubling, with jitter, to retry_cap_ms */
+    int64_t retry_cap_ms;
     int64_t drain_ms;
     struct stop *stop;
     struct log *log;

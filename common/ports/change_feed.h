@@ -43,12 +43,18 @@ struct change_feed_ops {
     /* Connects and begins behind the confirmed position. ERR_FENCED: another holder is active;
      * stand by. ERR_UNAVAILABLE: not now. ERR_INVALID: something an operator must mend. */
     enum err_code (*open)(struct change_feed *feed, struct err *err);
-    /* Never blocks. Any error but ERR_OK: the feed is closed. */
+    /* Never blocks, but for a bounded wait per batch while catching up. Any error but ERR_OK: the
+     * feed is closed. */
     enum err_code (*next)(struct change_feed *feed, struct feed_item *item, struct err *err);
-    /* All up to position is safe elsewhere. Idempotent, cheap to call often. */
+    /* All up to position is safe elsewhere; a position that was confirmed before, and 0, say
+     * nothing new. Cheap; call it often also without news, at least every few seconds: it is what
+     * tells the server that the reader is alive while next is not called. Waits (bounded) only
+     * where a catch-up ends. Any error but ERR_OK: the feed is closed. */
     enum err_code (*confirm)(struct change_feed *feed, uint64_t position, struct err *err);
     /* To poll(2) for readability when next said FEED_NOTHING; -1 when closed. */
     int (*descriptor)(const struct change_feed *feed);
+    /* Where the log ended when the feed was opened: every change that existed then lies before. */
+    uint64_t (*end_of_log)(const struct change_feed *feed);
     /* Bytes of log between what was confirmed and the newest the server has told of. */
     int64_t (*lag_bytes)(const struct change_feed *feed);
     void (*close)(struct change_feed *feed);

@@ -35,13 +35,17 @@ struct publisher_ops {
     /* The tail of each of `count` partitions. */
     enum err_code (*read_tails)(struct publisher *publisher, struct publish_mark *tails,
                                 size_t count, struct err *err);
-    /* Takes a copy. `tag` comes back with the delivery. */
+    /* Takes a copy. `tag` comes back with the delivery. ERR_LIMIT: full. ERR_INVALID: this record
+     * can never be taken (it is too large). ERR_UNAVAILABLE: broken, close and open anew. */
     enum err_code (*publish)(struct publisher *publisher, int32_t partition,
                              const struct change *change, uint64_t tag, struct err *err);
     /* Reports deliveries; waits up to wait_ms for the first. Any error: the publisher is of no more
      * use and must be closed and opened anew. */
     enum err_code (*poll)(struct publisher *publisher, int64_t wait_ms, publisher_delivered_fn *fn,
                           void *arg, struct err *err);
+    /* False, and why, while nobody takes records; what is in flight waits. Cheap enough to ask
+     * every few milliseconds. */
+    bool (*reachable)(struct publisher *publisher, struct err *why);
     /* Readable when poll has something to report; -1 when closed. */
     int (*descriptor)(const struct publisher *publisher);
     /* Gives up what is in flight. */
