@@ -30,6 +30,12 @@ static const struct config_key keys[] = {
      "ms", "how often a relay that stands by tries to take over"},
     {"DAYBOOK_DRAIN_MS", CONFIG_INT, KEY(drain_ms), "5000", 0, 600000, NULL, false, "ms",
      "at SIGTERM: longest wait for acknowledgements"},
+    {"DAYBOOK_FENCE_MS", CONFIG_INT, KEY(fence_ms), "5000", 500, 600000, NULL, false, "ms",
+     "the topic refuses records stamped further back; how long taking over from a relay that may be "
+     "alive takes"},
+    {"DAYBOOK_TOO_LARGE", CONFIG_STRING, KEY(too_large), "wait", 4, 9, "wait reference", false, "",
+     "a record over the topic's limit: wait until the limit is raised, or publish it without its "
+     "payload, with a reference"},
     {"DAYBOOK_LOG_LEVEL", CONFIG_LEVEL, KEY(log_level), "info", 0, 0, NULL, false, "",
      "least severe level that is logged"},
 };

@@ -3,6 +3,7 @@
  *   configuration, signals, log → HTTP server (health, metrics) → relay on this thread until
  * SIGTERM
  */
+#include <string.h>
 #include <unistd.h>
 
 #include "command-api/relay/config.h"
@@ -59,6 +60,7 @@ static enum err_code start(struct process *p, struct err *err) {
         .replication = (int32_t)p->config.topic_replication,
         .in_flight_max = (int32_t)p->config.in_flight_max,
         .timeout_ms = p->config.connect_timeout_ms,
+        .fence_ms = p->config.fence_ms,
         .log = p->log,
     });
     p->relay = relay_new(&(struct relay_options){
@@ -69,6 +71,8 @@ static enum err_code start(struct process *p, struct err *err) {
         .retry_first_ms = 100,
         .retry_cap_ms = 5000,
         .drain_ms = p->config.drain_ms,
+        .fence_ms = p->config.fence_ms,
+        .refer_too_large = strcmp(p->config.too_large, "reference") == 0,
         .stop = p->stop,
         .log = p->log,
         .metrics = p->metrics,

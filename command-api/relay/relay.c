@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <poll.h>
+#include <string.h>
 
 #include "common/base/clock.h"
 #include "common/base/hash.h"
@@ -9,6 +10,9 @@
 #include "common/runtime/backoff.h"
 
 enum { IDLE_WAIT_MS = 100, CHANGES_PER_TURN = 2000 };
+/* The fence: for clocks that differ; between looks at a feed that waits; between two readings of
+ * the tails, and how often at most. */
+enum { CLOCK_SKEW_MS = 1000, FENCE_LOOK_MS = 100, SETTLE_MS = 150, SETTLE_READINGS_MAX = 100 };
 
 /* One transaction on its way: confirmed when `outstanding` is 0 and all before it are. */
 struct transaction {
@@ -34,6 +38,9 @@ struct relay {
     bool holding_back; /* nothing more can be taken before something is acknowledged */
     bool progressed;   /* something was confirmed since the last failure */
     bool publisher_reachable;
+    bool too_large; /* the last failure: a record that the topic can't take */
+    bool told_too_large;
+    bool catching_up; /* as shown */
     enum relay_end failed;
 
     struct feed_item pending; /* a change that did not fit yet */
@@ -44,6 +51,8 @@ struct relay {
     struct metric_gauge *in_flight_gauge;
     struct metric_counter *published;
     struct metric_counter *skipped;
+    struct metric_counter *referred;
+    struct metric_gauge *blocked;
     struct metric_counter *transactions;
     struct metric_counter *reconnects[ENDS];
     struct metric_histogram *batch_size;
@@ -66,13 +75,15 @@ static struct health_component *health_of(const struct relay *relay, enum relay_
     return end == END_FEED ? relay->options.feed_health : relay->options.publisher_health;
 }
 
-static void delivered(void *arg, uint64_t tag, enum err_code code) {
+static void delivered(void *arg, const struct delivery *delivery) {
     struct relay *relay = arg;
+    struct change_feed *feed = relay->options.feed;
 
-    if (code == ERR_OK) {
-        transaction_of(relay, tag)->outstanding--;
-        relay->in_flight--;
-        metric_add(relay->published, 1);
+    transaction_of(relay, delivery->tag)->outstanding--;
+    relay->in_flight--;
+    metric_add(relay->published, 1);
+    if (delivery->offset >= 0) {
+        feed->ops->published(feed, delivery->partition, delivery->offset);
     }
 }
 
@@ -109,6 +120,13 @@ static void show_state(struct relay *relay) {
     const int64_t age_us =
         waiting && oldest->committed_at_us > 0 ? clock_wall_us() - oldest->committed_at_us : 0;
 
+    const char *lost = feed->ops->catching_up(feed);
+    if (lost != NULL && !relay->catching_up) {
+        health_degrade(relay->options.feed_health, "catching up from the events table: %s", lost);
+    } else if (lost == NULL && relay->catching_up) {
+        health_ok(relay->options.feed_health);
+    }
+    relay->catching_up = lost != NULL;
     metric_set(relay->lag_bytes, feed->ops->lag_bytes(feed));
     metric_set_micros(relay->lag_seconds, age_us > 0 ? age_us : 0);
     metric_set(relay->in_flight_gauge, (int64_t)relay->in_flight);
@@ -125,14 +143,41 @@ static bool is_published(const struct relay *relay, int32_t partition,
                          const struct change *change) {
     const struct publish_mark *tail = &relay->tails[partition];
 
-    return tail->present && (change->commit_lsn < tail->commit_lsn ||
-                             (change->commit_lsn == tail->commit_lsn && change->seq <= tail->seq));
+    return tail->present && change->incarnation == tail->incarnation &&
+           (change->commit_lsn < tail->commit_lsn ||
+            (change->commit_lsn == tail->commit_lsn && change->seq <= tail->seq));
+}
+
+static enum err_code publish(struct relay *relay, int32_t partition, struct change *change,
+                             struct err *err) {
+    struct publisher *publisher = relay->options.publisher;
+    struct change_feed *feed = relay->options.feed;
+
+    change->held_at_us = feed->ops->held_at_us(feed);
+    change->without_payload = false;
+    enum err_code code = publisher->ops->publish(publisher, partition, change, relay->current, err);
+    if (code == ERR_INVALID && relay->options.refer_too_large) {
+        log_error(relay->options.log, log_event("relay.payload_left_out"), log_err(err),
+                  log_str("stream", change->event.stream_id),
+                  log_i64("version", change->event.version),
+                  log_str("correlation_id", change->event.correlation_id));
+        metric_add(relay->referred, 1);
+        change->without_payload = true;
+        code = publisher->ops->publish(publisher, partition, change, relay->current, err);
+    }
+    if (code == ERR_INVALID) {
+        relay->too_large = true;
+    } else if (code == ERR_OK && relay->too_large) {
+        relay->too_large = false;
+        relay->told_too_large = false;
+        metric_set(relay->blocked, 0);
+        health_ok(relay->options.publisher_health);
+    }
+    return of_end(relay, END_PUBLISHER, code);
 }
 
 /* ERR_LIMIT: the publisher is full; the change waits in `pending`. */
-static enum err_code take_change(struct relay *relay, const struct change *change,
-                                 struct err *err) {
-    struct publisher *publisher = relay->options.publisher;
+static enum err_code take_change(struct relay *relay, struct change *change, struct err *err) {
     struct transaction *t = transaction_of(relay, relay->current);
     const int32_t partition =
         hash_kafka_partition(change->event.stream_id, relay->options.partitions);
@@ -143,9 +188,7 @@ static enum err_code take_change(struct relay *relay, const struct change *chang
         t->committed_at_us = change->committed_at_us;
         return ERR_OK;
     }
-    const enum err_code code =
-        of_end(relay, END_PUBLISHER,
-               publisher->ops->publish(publisher, partition, change, relay->current, err));
+    const enum err_code code = publish(relay, partition, change, err);
     if (code == ERR_OK) {
         t->events++;
         t->outstanding++;
@@ -248,36 +291,73 @@ static void close_both(struct relay *relay) {
     relay->running = false;
 }
 
-/* A tail ahead of the log means another log: new changes would be taken for published ones. */
-static enum err_code check_tails(const struct relay *relay, struct err *err) {
-    const struct change_feed *feed = relay->options.feed;
-    const uint64_t end = feed->ops->end_of_log(feed);
+/* See relay.h. Keeps the feed attached meanwhile. */
+static enum err_code pass_fence(struct relay *relay, struct err *err) {
+    struct change_feed *feed = relay->options.feed;
+    const int64_t wait_ms = relay->options.fence_ms + CLOCK_SKEW_MS;
+    const int64_t deadline_us = clock_monotonic_us() + wait_ms * 1000;
 
-    for (int32_t p = 0; p < relay->options.partitions; p++) {
-        if (relay->tails[p].present && relay->tails[p].commit_lsn > end) {
-            return err_set(err, ERR_INVALID,
-                           "partition %" PRId32 " ends with LSN %" PRIu64
-                           ", the database's log with %" PRIu64
-                           ": it was restored or is another one; give it a topic of its own",
-                           p, relay->tails[p].commit_lsn, end);
+    if (feed->ops->predecessor_gone(feed)) {
+        return ERR_OK;
+    }
+    log_info(relay->options.log, log_event("relay.waiting_for_fence"), log_i64("ms", wait_ms));
+    health_degrade(relay->options.feed_health,
+                   "taking over: what an earlier holder may still send is refused in %" PRId64
+                   " ms at most",
+                   wait_ms);
+    while (clock_monotonic_us() < deadline_us) {
+        if (stop_wait_ms(relay->options.stop, FENCE_LOOK_MS)) {
+            return err_set(err, ERR_CLOSED, "stopping");
+        }
+        const enum err_code code = feed->ops->confirm(feed, 0, err);
+        if (code != ERR_OK) {
+            return of_end(relay, END_FEED, code);
         }
     }
     return ERR_OK;
+}
+
+static bool same_ends(const struct publish_mark *a, const struct publish_mark *b, int32_t count) {
+    for (int32_t p = 0; p < count; p++) {
+        if (a[p].present != b[p].present || a[p].offset != b[p].offset) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Only the holder of the feed reads the tails, until they stand still. */
+static enum err_code read_tails(struct relay *relay, struct err *err) {
+    struct publisher *publisher = relay->options.publisher;
+    struct change_feed *feed = relay->options.feed;
+    struct publish_mark before[PUBLISHER_PARTITIONS_MAX];
+    const size_t count = (size_t)relay->options.partitions;
+    enum err_code code = publisher->ops->read_tails(publisher, relay->tails, count, err);
+
+    for (int i = 0; code == ERR_OK && i < SETTLE_READINGS_MAX; i++) {
+        memcpy(before, relay->tails, count * sizeof(before[0]));
+        if (stop_wait_ms(relay->options.stop, SETTLE_MS)) {
+            return err_set(err, ERR_CLOSED, "stopping");
+        }
+        code = publisher->ops->read_tails(publisher, relay->tails, count, err);
+        if (code == ERR_OK && same_ends(before, relay->tails, relay->options.partitions)) {
+            return ERR_OK;
+        }
+        if (code == ERR_OK) {
+            code = of_end(relay, END_FEED, feed->ops->confirm(feed, 0, err));
+        }
+    }
+    return code != ERR_OK
+               ? code
+               : err_set(err, ERR_CONFLICT, "kafka: somebody else goes on writing to the topic");
 }
 
 static enum err_code open_publisher(struct relay *relay, struct err *err) {
     struct publisher *publisher = relay->options.publisher;
     enum err_code code = publisher->ops->open(publisher, err);
 
-    if (code == ERR_OK) {
-        /* Only the holder of the slot reads the tails: nobody else publishes from here on. */
-        code = publisher->ops->read_tails(publisher, relay->tails,
-                                          (size_t)relay->options.partitions, err);
-    }
-    if (code == ERR_OK) {
-        code = check_tails(relay, err);
-    }
-    return of_end(relay, END_PUBLISHER, code);
+    relay->failed = END_PUBLISHER;
+    return code == ERR_OK ? read_tails(relay, err) : code;
 }
 
 static enum err_code open_both(struct relay *relay, struct err *err) {
@@ -285,14 +365,25 @@ static enum err_code open_both(struct relay *relay, struct err *err) {
     enum err_code code = of_end(relay, END_FEED, feed->ops->open(feed, err));
 
     if (code == ERR_OK) {
+        code = pass_fence(relay, err);
+    }
+    if (code == ERR_OK) {
         health_ok(relay->options.feed_health);
         code = open_publisher(relay, err);
+    }
+    if (code == ERR_OK) {
+        code = of_end(relay, END_FEED,
+                      feed->ops->begin(feed, relay->tails, (size_t)relay->options.partitions, err));
     }
     if (code != ERR_OK) {
         return code;
     }
-    health_ok(relay->options.publisher_health);
+    health_ok(relay->options.feed_health);
+    if (!relay->too_large) {
+        health_ok(relay->options.publisher_health);
+    }
     relay->publisher_reachable = true;
+    relay->catching_up = false;
     relay->oldest = relay->current = 0;
     *transaction_of(relay, 0) = (struct transaction){0};
     relay->in_flight = 0;
@@ -328,8 +419,13 @@ static int64_t note_failure(struct relay *relay, enum err_code code, const struc
     const int64_t wait_ms = backoff_next_ms(backoff);
     relay->standing_by = false;
     health_fail(health_of(relay, relay->failed), "%s", err->message);
-    log_warn(relay->options.log, log_event("relay.interrupted"), log_cstr("class", err_name(code)),
-             log_err(err), log_i64("retry_in_ms", wait_ms));
+    metric_set(relay->blocked, relay->too_large ? 1 : 0);
+    /* Waiting for a larger limit, once is enough. */
+    const bool told = relay->too_large && relay->told_too_large;
+    relay->told_too_large = relay->too_large;
+    log_write(relay->options.log, told ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN,
+              LOG_FIELDS(log_event("relay.interrupted"), log_cstr("class", err_name(code)),
+                         log_err(err), log_i64("retry_in_ms", wait_ms)));
     metric_add(relay->reconnects[relay->failed], 1);
     return wait_ms;
 }
@@ -354,6 +450,18 @@ static void drain(struct relay *relay) {
              log_cstr("class", err_name(code)));
 }
 
+/* The publisher first: what it has not sent by then never goes out. */
+static void end(struct relay *relay) {
+    struct change_feed *feed = relay->options.feed;
+    const bool nothing_on_its_way = relay->running && relay->in_flight == 0;
+
+    relay->options.publisher->ops->close(relay->options.publisher);
+    if (nothing_on_its_way) {
+        feed->ops->release(feed);
+    }
+    close_both(relay);
+}
+
 void relay_run(struct relay *relay) {
     struct backoff backoff;
     struct err err = {0};
@@ -376,7 +484,7 @@ void relay_run(struct relay *relay) {
     if (relay->running) {
         drain(relay);
     }
-    close_both(relay);
+    end(relay);
 }
 
 static void register_metrics(struct relay *relay) {
@@ -392,6 +500,10 @@ static void register_metrics(struct relay *relay) {
                                        "Events acknowledged by Kafka.");
     relay->skipped = metrics_counter(m, "daybook_relay_events_skipped_total", "",
                                      "Events that were in the topic already.");
+    relay->referred = metrics_counter(m, "daybook_relay_payloads_left_out_total", "",
+                                      "Records published without their payload: too large.");
+    relay->blocked = metrics_gauge(m, "daybook_relay_blocked", "",
+                                   "1 while a record that the topic can't take holds up all.");
     relay->transactions = metrics_counter(m, "daybook_relay_transactions_total", "",
                                           "Transactions read from the log.");
     relay->reconnects[END_FEED] =

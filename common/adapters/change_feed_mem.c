@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/mem.h"
 
 enum { CHANGES_MAX = 4096, LSN_STEP = 10, DISTURB_ONE_IN = 32 };
@@ -23,6 +24,11 @@ struct feed_mem {
     _Atomic uint64_t confirmed;
     _Atomic uint64_t confirms;
     atomic_bool held;
+    uint64_t incarnation;
+    bool lost;     /* the place in the log: begin says ERR_CONFLICT once, then all comes again */
+    bool stranger; /* the holder before may still be alive */
+    int64_t ends[PUBLISHER_PARTITIONS_MAX];
+    _Atomic uint64_t releases;
 };
 
 static struct feed_mem *self_of(struct change_feed *feed) {
@@ -47,6 +53,50 @@ static enum err_code feed_open(struct change_feed *feed, struct err *err) {
     self->progress_due = self->last_lsn > self->confirmed;
     self->open = true;
     return ERR_OK;
+}
+
+static bool feed_predecessor_gone(const struct change_feed *feed) {
+    return !const_self_of(feed)->stranger;
+}
+
+static enum err_code feed_begin(struct change_feed *feed, const struct publish_mark *tails,
+                                size_t count, struct err *err) {
+    struct feed_mem *self = self_of(feed);
+
+    for (size_t p = 0; p < count; p++) {
+        if (tails[p].present && tails[p].incarnation > self->incarnation) {
+            self->incarnation = tails[p].incarnation;
+        }
+    }
+    if (!self->lost) {
+        return ERR_OK;
+    }
+    self->lost = false;
+    self->incarnation++;
+    self->confirmed = 0;
+    self->open = false;
+    return err_set(err, ERR_CONFLICT, "the place in the log is lost");
+}
+
+static void feed_published(struct change_feed *feed, int32_t partition, int64_t offset) {
+    struct feed_mem *self = self_of(feed);
+
+    assert(offset >= 0);
+    self->ends[partition] = offset;
+}
+
+static int64_t feed_held_at_us(const struct change_feed *feed) {
+    (void)feed;
+    return clock_wall_us();
+}
+
+static const char *feed_catching_up(const struct change_feed *feed) {
+    (void)feed;
+    return NULL;
+}
+
+static void feed_release(struct change_feed *feed) {
+    self_of(feed)->releases++;
 }
 
 static bool breaks_now(struct feed_mem *self) {
@@ -77,6 +127,7 @@ static enum err_code feed_next(struct change_feed *feed, struct feed_item *item,
     } else if (self->at < self->count) {
         item->kind = FEED_CHANGE;
         item->change = self->changes[self->at++];
+        item->change.incarnation = self->incarnation;
         self->commit_due = self->at == self->count ||
                            self->changes[self->at].commit_lsn != item->change.commit_lsn;
         self->progress_due = true;
@@ -126,6 +177,12 @@ static void feed_free(struct change_feed *feed) {
 struct change_feed *change_feed_mem_new(void) {
     static const struct change_feed_ops ops = {
         .open = feed_open,
+        .predecessor_gone = feed_predecessor_gone,
+        .begin = feed_begin,
+        .published = feed_published,
+        .held_at_us = feed_held_at_us,
+        .catching_up = feed_catching_up,
+        .release = feed_release,
         .next = feed_next,
         .confirm = feed_confirm,
         .descriptor = feed_descriptor,
@@ -186,4 +243,16 @@ void change_feed_mem_break(struct change_feed *feed) {
 void change_feed_mem_disturb(struct change_feed *feed, uint64_t seed, int times) {
     self_of(feed)->random_state = seed;
     self_of(feed)->disturbances = times;
+}
+
+void change_feed_mem_lose_place(struct change_feed *feed) {
+    self_of(feed)->lost = true;
+}
+
+void change_feed_mem_predecessor(struct change_feed *feed, bool gone) {
+    self_of(feed)->stranger = !gone;
+}
+
+uint64_t change_feed_mem_releases(const struct change_feed *feed) {
+    return const_self_of(feed)->releases;
 }

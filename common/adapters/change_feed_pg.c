@@ -1,12 +1,13 @@
 /*
- *  closed ──open──▶ streaming                                the slot exists
- *         ──open──▶ catching up ──confirmed──▶ streaming     it doesn't
+ *  closed ──open──▶ attached ──begin──▶ streaming                              the slot is there
+ *         ──open──▶ place lost ──begin──▶ catching up ──confirmed──▶ streaming   it is not
  *
  * Invariants
- *  1. The server drops a receiver that is silent for wal_sender_timeout (60 s by default): a status
- *     goes out at least every STATUS_INTERVAL_US, whenever it is asked for, and soon after a
+ *  1. The server drops a receiver that is silent for wal_sender_timeout (6 s, replication_pg.c): a
+ *     status goes out every STATUS_INTERVAL_US, whenever it is asked for, and soon after a
  *     confirmation; from next and from confirm, so that a reader that holds back stays attached.
- *  2. The flushed position in a status is what was confirmed, never what was merely received.
+ *  2. The flushed position in a status is what was confirmed and, where events of ours lie before
+ *     it, what relay_state has written down; never what was merely received.
  *  3. A caught-up event has a commit LSN below that of every streamed one: the slot's start can be
  * the very LSN of the first commit that is streamed, so the byte before it is taken.
  */
@@ -17,27 +18,31 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/adapters/catch_up_pg.h"
 #include "common/adapters/event_row.h"
+#include "common/adapters/relay_state_pg.h"
 #include "common/adapters/replication_pg.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
-#define STATUS_INTERVAL_US INT64_C(5000000)
+#define STATUS_INTERVAL_US INT64_C(1000000)
 #define CONFIRM_INTERVAL_US INT64_C(50000)
+#define SAVE_INTERVAL_US INT64_C(500000)
+#define PROOF_INTERVAL_US INT64_C(250000)
 #define POSTGRES_EPOCH_US INT64_C(946684800000000)
-#define CATCH_UP_FETCH "FETCH FORWARD 1000 FROM catch_up"
 
-/* ANSWER_WAIT_MS: making a slot waits for the transactions that run; SIGTERM waits for us
- * meanwhile. */
-enum { ANSWER_WAIT_MS = 8000, FETCH_WAIT_MS = 30000, COMMAND_BYTES = 512 };
+enum { ANSWER_WAIT_MS = 8000, COMMAND_BYTES = 512, WHY_BYTES = 256 };
 
-enum feed_state { FEED_CLOSED, FEED_CATCHING_UP, FEED_STREAMING };
+enum feed_state { FEED_CLOSED, FEED_ATTACHED, FEED_PLACE_LOST, FEED_CATCHING_UP, FEED_STREAMING };
 
 struct feed_pg {
     struct change_feed base;
     struct change_feed_pg_options options;
     enum feed_state state;
     PGconn *pg; /* the replication connection */
+    struct relay_state own;
+    struct catch_up catch_up;
+    char why_lost[WHY_BYTES]; /* the next catch-up's reason when it isn't the slot */
 
     char *message; /* the last one received; libpq's */
     struct pgoutput_message decoded;
@@ -48,23 +53,27 @@ struct feed_pg {
     int64_t committed_at_us;
     uint32_t seq;
 
+    char system[REPLICATION_SYSTEM_BYTES];
     uint64_t end_of_log; /* at opening */
     uint64_t received;   /* the newest position that the server has told of */
+    uint64_t done;       /* the newest that was confirmed to us */
     uint64_t confirmed;  /* what the server may forget */
     int64_t status_sent_at_us;
     bool status_due;  /* at once */
     bool confirm_due; /* soon: confirmed has moved since the last status */
 
-    PGconn *reader; /* catching up: the table, in the slot's snapshot */
-    PGresult *rows;
-    int row;
-    uint64_t catch_up_lsn;
-    bool catch_up_read; /* all rows were delivered */
     struct metric_counter *caught_up;
+    struct metric_counter *places_lost;
+    struct metric_gauge *catching_up;
+    struct metric_gauge *wal_left;
 };
 
 static struct feed_pg *self_of(struct change_feed *feed) {
     return (struct feed_pg *)(void *)feed;
+}
+
+static const struct feed_pg *const_self_of(const struct change_feed *feed) {
+    return (const struct feed_pg *)(const void *)feed;
 }
 
 /* --- status --- */
@@ -99,21 +108,45 @@ static enum err_code send_status_if_due(struct feed_pg *self, struct err *err) {
     return ERR_OK;
 }
 
+/* What was confirmed may be told to the server once it is written down what that rests on. */
+static enum err_code settle(struct feed_pg *self, bool at_once, struct err *err) {
+    enum err_code code = ERR_OK;
+
+    relay_state_advance(&self->own, self->done);
+    if (self->own.dirty &&
+        (at_once || clock_monotonic_us() - self->own.saved_at_us > SAVE_INTERVAL_US)) {
+        code = relay_state_save(&self->own, err);
+    }
+    if (code == ERR_OK && !self->own.dirty && self->done > self->confirmed) {
+        self->confirmed = self->done;
+        self->confirm_due = true;
+    }
+    return code;
+}
+
+static enum err_code prove(struct feed_pg *self, int64_t max_age_us, struct err *err) {
+    const bool temporary = self->state == FEED_PLACE_LOST || self->state == FEED_CATCHING_UP;
+    const enum err_code code =
+        relay_state_prove(&self->own, temporary ? self->catch_up.temporary : self->options.slot,
+                          PQbackendPID(self->pg), max_age_us, err);
+
+    if (code == ERR_OK && self->own.wal_left != INT64_MAX) {
+        metric_set(self->wal_left, self->own.wal_left);
+    }
+    return code;
+}
+
 static void feed_close(struct change_feed *feed) {
     struct feed_pg *self = self_of(feed);
 
-    if (self->state == FEED_STREAMING && self->confirm_due) {
+    if (self->state == FEED_STREAMING && settle(self, true, NULL) == ERR_OK && self->confirm_due) {
         /* As a courtesy: what isn't told now is delivered again and skipped. */
         (void)send_status(self, NULL);
     }
     PQfreemem(self->message);
     self->message = NULL;
-    PQclear(self->rows);
-    self->rows = NULL;
-    if (self->reader != NULL) {
-        PQfinish(self->reader);
-        self->reader = NULL;
-    }
+    catch_up_close(&self->catch_up);
+    relay_state_close(&self->own);
     if (self->pg != NULL) {
         PQfinish(self->pg);
         self->pg = NULL;
@@ -137,7 +170,7 @@ static enum err_code start_streaming(struct feed_pg *self, struct err *err) {
         code = err_set(err, ERR_UNAVAILABLE, "replication: %s", PQerrorMessage(self->pg));
     }
     if (code == ERR_OK) {
-        self->state = FEED_STREAMING;
+        self->done = self->confirmed;
         self->status_due = true;
         log_info(self->options.log, log_event("feed.attached"),
                  log_cstr("slot", self->options.slot),
@@ -146,59 +179,42 @@ static enum err_code start_streaming(struct feed_pg *self, struct err *err) {
     return code;
 }
 
-static enum err_code open_snapshot(struct feed_pg *self, const char *snapshot, struct err *err) {
-    char sql[COMMAND_BYTES];
-    enum err_code code = replication_connect(self->options.url, false,
-                                             self->options.connect_timeout_ms, &self->reader, err);
+static enum err_code drop_slot(struct feed_pg *self, PGconn *pg, struct err *err) {
+    const char *const values[] = {self->options.slot};
 
-    if (code != ERR_OK) {
-        return code;
-    }
-    code = replication_run(self->reader, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-                           "catch-up", ANSWER_WAIT_MS, NULL, err);
+    return replication_run_params(
+        pg,
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+        " WHERE slot_name = $1",
+        values, 1, "slot", ANSWER_WAIT_MS, NULL, err);
+}
+
+static enum err_code drop_lost_slot(struct feed_pg *self, struct err *err) {
+    PGconn *pg = NULL;
+    enum err_code code =
+        replication_connect(self->options.url, false, self->options.connect_timeout_ms, &pg, err);
+
     if (code == ERR_OK) {
-        (void)snprintf(sql, sizeof(sql), "SET TRANSACTION SNAPSHOT '%s'", snapshot);
-        code = replication_run(self->reader, sql, "catch-up", ANSWER_WAIT_MS, NULL, err);
-    }
-    if (code == ERR_OK) {
-        /* Per stream, positions ascend with the versions: whoever writes a version has seen the one
-         * before it. */
-        code = replication_run(self->reader,
-                               "DECLARE catch_up NO SCROLL CURSOR FOR SELECT " EVENT_ROW_COLUMNS
-                               " FROM daybook.events ORDER BY position",
-                               "catch-up", ANSWER_WAIT_MS, NULL, err);
+        log_error(self->options.log, log_event("feed.slot_invalidated"),
+                  log_cstr("slot", self->options.slot),
+                  log_cstr("why", "it fell behind by more than max_slot_wal_keep_size"));
+        code = drop_slot(self, pg, err);
+        PQfinish(pg);
     }
     return code;
 }
 
-static enum err_code start_catch_up(struct feed_pg *self, struct err *err) {
-    char command[COMMAND_BYTES];
-    PGresult *result = NULL;
+static enum err_code make_catch_up(struct feed_pg *self, const char *why, struct err *err) {
+    const enum err_code code =
+        catch_up_make(&self->catch_up, self->pg, self->options.url,
+                      self->options.connect_timeout_ms, self->options.slot, err);
 
-    (void)snprintf(command, sizeof(command),
-                   "CREATE_REPLICATION_SLOT \"%s_catch_up\" TEMPORARY LOGICAL pgoutput"
-                   " EXPORT_SNAPSHOT",
-                   self->options.slot);
-    enum err_code code = replication_run(self->pg, command, "slot", ANSWER_WAIT_MS, &result, err);
-    if (code != ERR_OK) {
-        return code;
-    }
-    if (!replication_parse_lsn(PQgetvalue(result, 0, 1), &self->catch_up_lsn)) {
-        code = err_set(err, ERR_CORRUPT, "the new slot has no position");
-    } else {
-        code = open_snapshot(self, PQgetvalue(result, 0, 2), err);
-    }
-    PQclear(result);
     if (code == ERR_OK) {
-        self->state = FEED_CATCHING_UP;
-        self->confirmed = 0;
-        self->received = self->catch_up_lsn;
-        self->commit_lsn = self->catch_up_lsn - 1; /* invariant 3 */
-        self->catch_up_read = false;
-        self->seq = 0;
-        log_warn(self->options.log, log_event("feed.catching_up"),
-                 log_cstr("slot", self->options.slot),
-                 log_cstr("why", "the slot is missing: events in the table are published first"));
+        if (self->why_lost[0] == '\0') {
+            (void)snprintf(self->why_lost, sizeof(self->why_lost), "%s", why);
+        }
+        self->state = FEED_PLACE_LOST;
+        self->received = self->catch_up.lsn;
     }
     return code;
 }
@@ -215,14 +231,25 @@ static enum err_code attach(struct feed_pg *self, struct err *err) {
         code = err_set(err, ERR_FENCED, "slot %s is held by another relay", self->options.slot);
     }
     if (code == ERR_OK) {
-        code = replication_end_of_log(self->pg, ANSWER_WAIT_MS, &self->end_of_log, err);
+        code = replication_identify(self->pg, ANSWER_WAIT_MS, self->system, &self->end_of_log, err);
+    }
+    if (code == ERR_OK && slot.lost) {
+        code = drop_lost_slot(self, err);
     }
     if (code != ERR_OK) {
         return code;
     }
     self->confirmed = slot.confirmed;
     self->received = self->end_of_log;
-    return slot.found ? start_streaming(self, err) : start_catch_up(self, err);
+    if (!slot.found || slot.lost) {
+        return make_catch_up(self, slot.lost ? "the slot was invalidated" : "the slot is missing",
+                             err);
+    }
+    code = start_streaming(self, err);
+    if (code == ERR_OK) {
+        self->state = FEED_ATTACHED;
+    }
+    return code;
 }
 
 static enum err_code feed_open(struct change_feed *feed, struct err *err) {
@@ -236,7 +263,88 @@ static enum err_code feed_open(struct change_feed *feed, struct err *err) {
     if (code == ERR_OK) {
         code = attach(self, err);
     }
+    if (code == ERR_OK) {
+        code = relay_state_take(&self->own, self->options.url, self->options.connect_timeout_ms,
+                                self->options.slot, self->system, err);
+    }
+    if (code == ERR_OK) {
+        code = prove(self, 0, err);
+    }
     if (code != ERR_OK) {
+        feed_close(feed);
+    }
+    return code;
+}
+
+static bool feed_predecessor_gone(const struct change_feed *feed) {
+    return const_self_of(feed)->own.predecessor_gone;
+}
+
+/* --- beginning --- */
+
+static enum err_code begin_catch_up(struct feed_pg *self, const struct publish_mark *tails,
+                                    size_t count, struct err *err) {
+    enum err_code code = relay_state_reincarnate(&self->own, tails, count, err);
+
+    if (code == ERR_OK) {
+        code = catch_up_begin(&self->catch_up, self->own.published_below, err);
+    }
+    if (code != ERR_OK) {
+        return code;
+    }
+    self->state = FEED_CATCHING_UP;
+    self->done = 0;
+    self->confirmed = 0;
+    self->commit_lsn = self->catch_up.lsn - 1; /* invariant 3 */
+    self->committed_at_us = clock_wall_us();   /* the true ones are not known */
+    self->seq = 0;
+    metric_add(self->places_lost, 1);
+    metric_set(self->catching_up, 1);
+    log_warn(self->options.log, log_event("feed.catching_up"), log_cstr("slot", self->options.slot),
+             log_cstr("why", self->why_lost),
+             log_i64("from_transaction", (int64_t)self->own.published_below),
+             log_i64("incarnation", (int64_t)self->own.incarnation));
+    return ERR_OK;
+}
+
+/* Log and topic don't fit: the slot is given up, so that the next opening catches up. */
+static enum err_code give_up_place(struct feed_pg *self, struct err *err) {
+    struct err dropping = {0};
+
+    (void)snprintf(self->why_lost, sizeof(self->why_lost), "%.*s", WHY_BYTES - 1, err->message);
+    log_error(self->options.log, log_event("feed.place_lost"), log_cstr("slot", self->options.slot),
+              log_err(err));
+    PQfinish(self->pg); /* lets go of the slot */
+    self->pg = NULL;
+    self->state = FEED_CLOSED;
+    const int64_t deadline_us = clock_monotonic_us() + ANSWER_WAIT_MS * INT64_C(1000);
+    enum err_code code = ERR_FENCED;
+    while (code == ERR_FENCED && clock_monotonic_us() < deadline_us) {
+        code = drop_slot(self, self->own.pg, &dropping);
+    }
+    return code == ERR_OK ? ERR_CONFLICT : err_set(err, code, "%s", dropping.message);
+}
+
+static enum err_code feed_begin(struct change_feed *feed, const struct publish_mark *tails,
+                                size_t count, struct err *err) {
+    struct feed_pg *self = self_of(feed);
+    struct err why = {0};
+    enum err_code code;
+
+    if (self->state == FEED_PLACE_LOST) {
+        code = begin_catch_up(self, tails, count, &why);
+    } else if (self->state == FEED_ATTACHED) {
+        code = relay_state_compare(&self->own, tails, count, &why);
+        if (code == ERR_CONFLICT) {
+            code = give_up_place(self, &why);
+        } else if (code == ERR_OK) {
+            self->state = FEED_STREAMING;
+        }
+    } else {
+        code = err_set(&why, ERR_UNAVAILABLE, "the feed is closed");
+    }
+    if (code != ERR_OK) {
+        (void)err_set(err, code, "%s", why.message);
         feed_close(feed);
     }
     return code;
@@ -244,6 +352,7 @@ static enum err_code feed_open(struct change_feed *feed, struct err *err) {
 
 static void fill_change(struct feed_pg *self, struct feed_item *item) {
     item->kind = FEED_CHANGE;
+    item->change.incarnation = self->own.incarnation;
     item->change.commit_lsn = self->commit_lsn;
     item->change.seq = self->seq++;
     item->change.committed_at_us = self->committed_at_us;
@@ -251,69 +360,44 @@ static void fill_change(struct feed_pg *self, struct feed_item *item) {
 
 /* --- catching up --- */
 
-static enum err_code fetch_rows(struct feed_pg *self, struct err *err) {
-    PQclear(self->rows);
-    self->rows = NULL;
-    self->row = 0;
-    self->committed_at_us = clock_wall_us(); /* the true ones are not known */
-    return replication_run(self->reader, CATCH_UP_FETCH, "catch-up", FETCH_WAIT_MS, &self->rows,
-                           err);
-}
-
 static enum err_code next_caught_up(struct feed_pg *self, struct feed_item *item, struct err *err) {
-    struct str fields[EVENT_ROW_FIELDS];
+    bool found = false;
 
-    if (self->catch_up_read) {
+    if (self->catch_up.read) {
         return ERR_OK; /* waiting for the confirmation */
     }
-    if (self->rows == NULL || self->row == PQntuples(self->rows)) {
-        const enum err_code code = fetch_rows(self, err);
-        if (code != ERR_OK) {
-            return code;
-        }
-    }
-    if (PQntuples(self->rows) == 0) {
-        self->catch_up_read = true;
-        item->kind = FEED_COMMIT;
-        item->position = self->catch_up_lsn;
-        item->committed_at_us = self->committed_at_us;
-        return ERR_OK;
-    }
-    for (int i = 0; i < EVENT_ROW_FIELDS; i++) {
-        fields[i] = str_of(PQgetvalue(self->rows, self->row, i),
-                           (size_t)PQgetlength(self->rows, self->row, i));
-    }
-    self->row++;
-    metric_add(self->caught_up, 1);
-    const enum err_code code = event_row_decode(fields, &item->change.event, err);
-    if (code == ERR_OK) {
+    const enum err_code code = catch_up_next(&self->catch_up, &item->change.event, &found, err);
+    if (code == ERR_OK && found) {
+        metric_add(self->caught_up, 1);
         fill_change(self, item);
+    } else if (code == ERR_OK) {
+        item->kind = FEED_COMMIT;
+        item->position = self->catch_up.lsn;
+        item->committed_at_us = self->committed_at_us;
     }
     return code;
 }
 
 static enum err_code finish_catch_up(struct feed_pg *self, struct err *err) {
-    char sql[COMMAND_BYTES];
+    /* First: whoever finds the slot finds this. */
+    self->own.published_below = self->catch_up.complete_below;
+    self->own.next_lsn = 0;
+    enum err_code code = relay_state_save(&self->own, err);
 
-    PQclear(self->rows);
-    self->rows = NULL;
-    PQfinish(self->reader);
-    self->reader = NULL;
-    (void)snprintf(sql, sizeof(sql),
-                   "SELECT pg_copy_logical_replication_slot('%s_catch_up', '%s', false)",
-                   self->options.slot, self->options.slot);
-    enum err_code code = replication_run(self->pg, sql, "slot", ANSWER_WAIT_MS, NULL, err);
     if (code == ERR_OK) {
-        /* It would hold back the WAL for as long as this session lives. */
-        (void)snprintf(sql, sizeof(sql), "SELECT pg_drop_replication_slot('%s_catch_up')",
-                       self->options.slot);
-        code = replication_run(self->pg, sql, "slot", ANSWER_WAIT_MS, NULL, err);
+        code = catch_up_finish(&self->catch_up, self->pg, err);
     }
     if (code == ERR_OK) {
         log_info(self->options.log, log_event("feed.caught_up"),
                  log_i64("events", (int64_t)self->seq));
-        self->confirmed = self->catch_up_lsn;
+        metric_set(self->catching_up, 0);
+        self->why_lost[0] = '\0';
+        self->confirmed = self->catch_up.lsn;
         code = start_streaming(self, err);
+    }
+    if (code == ERR_OK) {
+        self->state = FEED_STREAMING;
+        code = prove(self, 0, err);
     }
     return code;
 }
@@ -455,6 +539,8 @@ static enum err_code feed_next(struct change_feed *feed, struct feed_item *item,
     case FEED_STREAMING:
         code = next_streamed(self, item, err);
         break;
+    case FEED_ATTACHED:
+    case FEED_PLACE_LOST:
     case FEED_CLOSED:
         return err_set(err, ERR_UNAVAILABLE, "the feed is closed");
     }
@@ -464,26 +550,28 @@ static enum err_code feed_next(struct change_feed *feed, struct feed_item *item,
     return code;
 }
 
+static void feed_published(struct change_feed *feed, int32_t partition, int64_t offset) {
+    relay_state_published(&self_of(feed)->own, partition, offset);
+}
+
 static enum err_code feed_confirm(struct change_feed *feed, uint64_t position, struct err *err) {
     struct feed_pg *self = self_of(feed);
-    enum err_code code = ERR_OK;
+    enum err_code code;
 
-    switch (self->state) {
-    case FEED_CATCHING_UP:
-        if (self->catch_up_read && position >= self->catch_up_lsn) {
-            code = finish_catch_up(self, err);
-        }
-        break;
-    case FEED_STREAMING:
-        if (position > self->confirmed) {
-            self->confirmed = position;
-            self->received = position > self->received ? position : self->received;
-            self->confirm_due = true;
-        }
-        code = send_status_if_due(self, err);
-        break;
-    case FEED_CLOSED:
+    if (self->state == FEED_CLOSED) {
         return err_set(err, ERR_UNAVAILABLE, "the feed is closed");
+    }
+    code = prove(self, PROOF_INTERVAL_US, err);
+    if (code == ERR_OK && self->state == FEED_CATCHING_UP && self->catch_up.read &&
+        position >= self->catch_up.lsn) {
+        code = finish_catch_up(self, err);
+    } else if (code == ERR_OK && self->state == FEED_STREAMING) {
+        self->done = position > self->done ? position : self->done;
+        self->received = position > self->received ? position : self->received;
+        code = settle(self, false, err);
+    }
+    if (code == ERR_OK && (self->state == FEED_STREAMING || self->state == FEED_ATTACHED)) {
+        code = send_status_if_due(self, err);
     }
     if (code != ERR_OK) {
         feed_close(feed);
@@ -492,21 +580,38 @@ static enum err_code feed_confirm(struct change_feed *feed, uint64_t position, s
 }
 
 static int feed_descriptor(const struct change_feed *feed) {
-    const struct feed_pg *self = (const struct feed_pg *)(const void *)feed;
+    const struct feed_pg *self = const_self_of(feed);
 
     return self->state == FEED_STREAMING ? PQsocket(self->pg) : -1;
 }
 
-static uint64_t feed_end_of_log(const struct change_feed *feed) {
-    const struct feed_pg *self = (const struct feed_pg *)(const void *)feed;
+static int64_t feed_held_at_us(const struct change_feed *feed) {
+    return const_self_of(feed)->own.held_at_us;
+}
 
-    return self->end_of_log;
+static uint64_t feed_end_of_log(const struct change_feed *feed) {
+    return const_self_of(feed)->end_of_log;
 }
 
 static int64_t feed_lag_bytes(const struct change_feed *feed) {
-    const struct feed_pg *self = (const struct feed_pg *)(const void *)feed;
+    const struct feed_pg *self = const_self_of(feed);
 
-    return self->received > self->confirmed ? (int64_t)(self->received - self->confirmed) : 0;
+    return self->received > self->done ? (int64_t)(self->received - self->done) : 0;
+}
+
+static const char *feed_catching_up(const struct change_feed *feed) {
+    const struct feed_pg *self = const_self_of(feed);
+
+    return self->state == FEED_CATCHING_UP ? self->why_lost : NULL;
+}
+
+static void feed_release(struct change_feed *feed) {
+    struct feed_pg *self = self_of(feed);
+
+    if (self->state == FEED_STREAMING) {
+        (void)settle(self, true, NULL);
+    }
+    relay_state_release(&self->own);
 }
 
 static void feed_free(struct change_feed *feed) {
@@ -517,11 +622,17 @@ static void feed_free(struct change_feed *feed) {
 struct change_feed *change_feed_pg_new(const struct change_feed_pg_options *options) {
     static const struct change_feed_ops ops = {
         .open = feed_open,
+        .predecessor_gone = feed_predecessor_gone,
+        .begin = feed_begin,
         .next = feed_next,
+        .published = feed_published,
         .confirm = feed_confirm,
         .descriptor = feed_descriptor,
+        .held_at_us = feed_held_at_us,
         .end_of_log = feed_end_of_log,
         .lag_bytes = feed_lag_bytes,
+        .catching_up = feed_catching_up,
+        .release = feed_release,
         .close = feed_close,
         .free = feed_free,
     };
@@ -530,6 +641,15 @@ struct change_feed *change_feed_pg_new(const struct change_feed_pg_options *opti
     self->base.ops = &ops;
     self->options = *options;
     self->caught_up = metrics_counter(options->metrics, "daybook_relay_caught_up_events_total", "",
-                                      "Events taken from the table because the slot was missing.");
+                                      "Events taken from the table because the place in the log "
+                                      "was lost.");
+    self->places_lost = metrics_counter(options->metrics, "daybook_relay_places_lost_total", "",
+                                        "Times that the place in the log was lost (first start "
+                                        "included).");
+    self->catching_up = metrics_gauge(options->metrics, "daybook_relay_catching_up", "",
+                                      "1 while events are taken from the table.");
+    self->wal_left = metrics_gauge(options->metrics, "daybook_relay_slot_wal_left_bytes", "",
+                                   "How much further the slot may fall behind before it is "
+                                   "invalidated.");
     return &self->base;
 }

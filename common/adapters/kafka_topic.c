@@ -2,10 +2,15 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "common/base/clock.h"
+
+/* The broker refuses records whose timestamp lies further back (Kafka 3.6). */
+#define FENCE_SETTING "message.timestamp.before.max.ms"
 
 enum { TEXT_BYTES = 256, TAIL_WAIT_MS = 15000, TOPIC_WAIT_MS = 10000 };
 
@@ -57,6 +62,9 @@ static enum err_code make_topic(const struct kafka_topic *topic, rd_kafka_t *cli
     (void)rd_kafka_NewTopic_set_config(made, "retention.ms", "-1");
     (void)rd_kafka_NewTopic_set_config(made, "retention.bytes", "-1");
     (void)rd_kafka_NewTopic_set_config(made, "cleanup.policy", "delete");
+    char fence_ms[24];
+    (void)snprintf(fence_ms, sizeof(fence_ms), "%" PRId64, topic->fence_ms);
+    (void)rd_kafka_NewTopic_set_config(made, FENCE_SETTING, fence_ms);
     rd_kafka_AdminOptions_t *admin =
         rd_kafka_AdminOptions_new(client, RD_KAFKA_ADMIN_OP_CREATETOPICS);
     (void)rd_kafka_AdminOptions_set_request_timeout(admin, (int)topic->timeout_ms, text,
@@ -105,8 +113,8 @@ static enum err_code count_partitions(const struct kafka_topic *topic, rd_kafka_
     return ERR_OK;
 }
 
-enum err_code kafka_topic_ensure(const struct kafka_topic *topic, rd_kafka_t *client,
-                                 struct err *err) {
+static enum err_code ensure_exists(const struct kafka_topic *topic, rd_kafka_t *client,
+                                   struct err *err) {
     const int64_t deadline_us = clock_monotonic_us() + TOPIC_WAIT_MS * INT64_C(1000);
     const struct timespec pause = {.tv_nsec = 50000000};
     bool made = false;
@@ -140,6 +148,140 @@ enum err_code kafka_topic_ensure(const struct kafka_topic *topic, rd_kafka_t *cl
         }
         (void)nanosleep(&pause, NULL); /* the broker spreads the news */
     }
+}
+
+/* --- settings --- */
+
+struct topic_settings {
+    int64_t record_max;
+    int64_t before_max_ms;
+    bool stamps; /* message.timestamp.type is LogAppendTime */
+};
+
+static rd_kafka_event_t *await_admin(rd_kafka_queue_t *queue, const struct kafka_topic *topic,
+                                     const char *what, struct err *err) {
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, (int)topic->timeout_ms + 1000);
+
+    if (event == NULL) {
+        (void)err_set(err, ERR_UNAVAILABLE, "kafka: %s: no answer", what);
+        return NULL;
+    }
+    if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        (void)err_set(err, ERR_UNAVAILABLE, "kafka: %s: %s", what,
+                      rd_kafka_event_error_string(event));
+        rd_kafka_event_destroy(event);
+        return NULL;
+    }
+    return event;
+}
+
+/* Settings that are the topic's own are copied to `own`: altering replaces them all. */
+static void note_setting(const rd_kafka_ConfigEntry_t *entry, rd_kafka_ConfigResource_t *own,
+                         struct topic_settings *out) {
+    const char *name = rd_kafka_ConfigEntry_name(entry);
+    const char *value = rd_kafka_ConfigEntry_value(entry);
+
+    if (value == NULL) {
+        return;
+    }
+    if (strcmp(name, "max.message.bytes") == 0) {
+        out->record_max = strtoll(value, NULL, 10);
+    } else if (strcmp(name, FENCE_SETTING) == 0) {
+        out->before_max_ms = strtoll(value, NULL, 10);
+    } else if (strcmp(name, "message.timestamp.type") == 0) {
+        out->stamps = strcmp(value, "LogAppendTime") == 0;
+    }
+    if (rd_kafka_ConfigEntry_source(entry) == RD_KAFKA_CONFIG_SOURCE_DYNAMIC_TOPIC_CONFIG) {
+        (void)rd_kafka_ConfigResource_set_config(own, name, value);
+    }
+}
+
+static enum err_code read_settings(const struct kafka_topic *topic, rd_kafka_t *client,
+                                   rd_kafka_ConfigResource_t *own, struct topic_settings *out,
+                                   struct err *err) {
+    rd_kafka_ConfigResource_t *asked =
+        rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic->name);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+    size_t count = 0;
+    enum err_code code = ERR_UNAVAILABLE;
+
+    *out = (struct topic_settings){.before_max_ms = -1};
+    rd_kafka_DescribeConfigs(client, &asked, 1, NULL, queue);
+    rd_kafka_event_t *event = await_admin(queue, topic, "the topic's settings", err);
+    const rd_kafka_ConfigResource_t **found =
+        event != NULL ? rd_kafka_DescribeConfigs_result_resources(
+                            rd_kafka_event_DescribeConfigs_result(event), &count)
+                      : NULL;
+    if (found != NULL && count == 1 &&
+        rd_kafka_ConfigResource_error(found[0]) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        const rd_kafka_ConfigEntry_t **entries = rd_kafka_ConfigResource_configs(found[0], &count);
+        for (size_t i = 0; i < count; i++) {
+            note_setting(entries[i], own, out);
+        }
+        code = ERR_OK;
+    } else if (event != NULL) {
+        code = err_set(err, ERR_UNAVAILABLE, "kafka: the topic's settings can't be read");
+    }
+    if (event != NULL) {
+        rd_kafka_event_destroy(event);
+    }
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_ConfigResource_destroy(asked);
+    return code;
+}
+
+static enum err_code set_fence(const struct kafka_topic *topic, rd_kafka_t *client,
+                               rd_kafka_ConfigResource_t *own, struct err *err) {
+    char fence_ms[24];
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+    size_t count = 0;
+    enum err_code code = ERR_UNAVAILABLE;
+
+    (void)snprintf(fence_ms, sizeof(fence_ms), "%" PRId64, topic->fence_ms);
+    (void)rd_kafka_ConfigResource_set_config(own, FENCE_SETTING, fence_ms);
+    rd_kafka_AlterConfigs(client, &own, 1, NULL, queue);
+    rd_kafka_event_t *event = await_admin(queue, topic, "the topic's fence", err);
+    if (event != NULL) {
+        const rd_kafka_ConfigResource_t **altered = rd_kafka_AlterConfigs_result_resources(
+            rd_kafka_event_AlterConfigs_result(event), &count);
+        code = ERR_OK;
+        if (count != 1 || rd_kafka_ConfigResource_error(altered[0]) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+            code = err_set(err, ERR_INVALID,
+                           "topic %s: %s can't be set to %s, set it by hand: it is what keeps a "
+                           "relay that was stopped from adding records later",
+                           topic->name, FENCE_SETTING, fence_ms);
+        } else {
+            log_info(topic->log, log_event("kafka.fence_set"), log_cstr("topic", topic->name),
+                     log_i64("ms", topic->fence_ms));
+        }
+        rd_kafka_event_destroy(event);
+    }
+    rd_kafka_queue_destroy(queue);
+    return code;
+}
+
+enum err_code kafka_topic_ensure(const struct kafka_topic *topic, rd_kafka_t *client,
+                                 int64_t *record_max, struct err *err) {
+    struct topic_settings settings;
+    enum err_code code = ensure_exists(topic, client, err);
+
+    if (code != ERR_OK) {
+        return code;
+    }
+    rd_kafka_ConfigResource_t *own =
+        rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic->name);
+    code = read_settings(topic, client, own, &settings, err);
+    *record_max = settings.record_max;
+    if (code == ERR_OK && settings.stamps) {
+        code = err_set(err, ERR_INVALID,
+                       "topic %s has message.timestamp.type=LogAppendTime: the relay's stamps are "
+                       "what keeps one that was stopped from adding records later; set CreateTime",
+                       topic->name);
+    } else if (code == ERR_OK && settings.before_max_ms != topic->fence_ms) {
+        code = set_fence(topic, client, own, err);
+    }
+    rd_kafka_ConfigResource_destroy(own);
+    return code;
 }
 
 /* --- tails --- */
@@ -245,19 +387,37 @@ static enum err_code step_back(const struct kafka_topic *topic, rd_kafka_t *read
     return ERR_OK;
 }
 
+static bool header_id(const rd_kafka_message_t *message, struct uuid *out) {
+    rd_kafka_headers_t *headers = NULL;
+    const void *value = NULL;
+    size_t len = 0;
+
+    return rd_kafka_message_headers(message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR &&
+           rd_kafka_header_get_last(headers, "ce_id", &value, &len) == RD_KAFKA_RESP_ERR_NO_ERROR &&
+           value != NULL && uuid_parse(str_of(value, len), out);
+}
+
 static enum err_code note_record(const rd_kafka_message_t *message, struct tail *tail,
                                  struct publish_mark *mark, struct err *err) {
+    uint64_t incarnation = 0; /* records of before had none */
     uint64_t lsn = 0;
     uint64_t seq = 0;
+    struct uuid id = {{0}};
 
+    (void)header_u64(message, "incarnation", &incarnation);
     if (!header_u64(message, "lsn", &lsn) || !header_u64(message, "seq", &seq) ||
-        seq > UINT32_MAX) {
+        seq > UINT32_MAX || !header_id(message, &id)) {
         return err_set(err, ERR_INVALID,
                        "record %" PRId64 " of partition %" PRId32
-                       " is not from a relay: it has no lsn and seq",
+                       " is not from a relay: it has no lsn, seq and ce_id",
                        message->offset, message->partition);
     }
-    *mark = (struct publish_mark){lsn, (uint32_t)seq, true};
+    *mark = (struct publish_mark){.incarnation = incarnation,
+                                  .commit_lsn = lsn,
+                                  .seq = (uint32_t)seq,
+                                  .present = true,
+                                  .offset = message->offset,
+                                  .event_id = id};
     tail->done = message->offset >= tail->high - 1;
     return ERR_OK;
 }

@@ -15,6 +15,7 @@ struct kafka_topic {
     const char *name;
     int32_t partitions;
     int32_t replication; /* when it is made */
+    int64_t fence_ms;    /* records stamped further back than this are to be refused */
     int64_t timeout_ms;  /* per request */
     struct log *log;
 };
@@ -24,16 +25,18 @@ MUST_CHECK enum err_code kafka_conf_set_all(rd_kafka_conf_t *conf, const char *c
                                             size_t count, struct err *err);
 
 /*
- * Makes the topic when it is missing: records never expire and are never compacted. ERR_INVALID: it
- * has another number of partitions. `client` is any producer.
+ * Makes the topic when it is missing: records never expire and are never compacted. Sees to it that
+ * the broker refuses records that are stamped further back than fence_ms. ERR_INVALID: it has
+ * another number of partitions, or stamps records itself. `client` is any producer. *record_max:
+ * the largest record that the topic takes.
  */
 MUST_CHECK enum err_code kafka_topic_ensure(const struct kafka_topic *topic, rd_kafka_t *client,
-                                            struct err *err);
+                                            int64_t *record_max, struct err *err);
 
 /*
- * The marks (headers lsn and seq) of the last record of each partition. Offsets need not be
- * contiguous: where the end holds no record, it looks further back, to the partition's begin.
- * ERR_INVALID: a last record is not from a relay. ERR_TIMEOUT, ERR_UNAVAILABLE: not now.
+ * The marks (headers incarnation, lsn and seq) of the last record of each partition. Offsets need
+ * not be contiguous: where the end holds no record, it looks further back, to the partition's
+ * begin. ERR_INVALID: a last record is not from a relay. ERR_TIMEOUT, ERR_UNAVAILABLE: not now.
  */
 MUST_CHECK enum err_code kafka_topic_read_tails(const struct kafka_topic *topic,
                                                 struct publish_mark *tails, size_t count,

@@ -8,6 +8,11 @@
  *  3. A record that the broker refuses leaves no hole: enable.gapless.guarantee makes the failure
  *     fatal, so nothing behind it is appended. Otherwise the partition's tail would tell the next
  *     run that the refused record is in the topic.
+ *  4. A record's timestamp is the moment for which it was last proven that its relay held the feed.
+ *     The topic refuses those that lie further back than the fence's length, so a relay that was
+ *     stopped cannot append what it had in hand when it is resumed later: the first refusal breaks
+ *     the publisher (2, 3).
+ *  5. Batches are no larger than a record may be, so that the broker refuses none for its size.
  */
 #include "common/adapters/publisher_kafka.h"
 
@@ -21,6 +26,12 @@
 #include "common/base/mem.h"
 
 enum { TEXT_BYTES = 256, REACH_WAIT_MS = 100 };
+/* librdkafka's own least and default; Kafka's default. */
+#define RECORD_BYTES_LEAST INT64_C(1000)
+#define BATCH_BYTES_MAX INT64_C(1000000)
+#define RECORD_BYTES_DEFAULT INT64_C(1048588)
+/* What Kafka puts around a record alone in its batch (61 and at most 21), and around a header. */
+enum { RECORD_FRAME_BYTES = 100, HEADER_FRAME_BYTES = 10 };
 /* While no broker answers, one is asked this often. */
 #define REACH_INTERVAL_US INT64_C(1000000)
 
@@ -38,6 +49,7 @@ struct publisher_kafka {
     bool out_of_reach; /* no broker answers */
     int64_t reached_for_at_us;
     struct err why_out_of_reach;
+    int64_t record_max; /* bytes, with everything around it */
 };
 
 static struct publisher_kafka *self_of(struct publisher *publisher) {
@@ -55,19 +67,24 @@ static void note_reached(struct publisher_kafka *self) {
 
 static void on_delivery(rd_kafka_t *kafka, const rd_kafka_message_t *message, void *opaque) {
     struct publisher_kafka *self = opaque;
-    const uint64_t tag = (uint64_t)(uintptr_t)message->_private;
+    const struct delivery delivery = {(uint64_t)(uintptr_t)message->_private, message->partition,
+                                      message->offset};
 
     (void)kafka;
     if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR && !self->broken) {
         self->broken = true;
-        (void)err_set(&self->why_broken, ERR_UNAVAILABLE, "kafka: a record was not delivered: %s",
-                      rd_kafka_err2str(message->err));
+        (void)err_set(&self->why_broken, ERR_UNAVAILABLE, "kafka: a record was not delivered: %s%s",
+                      rd_kafka_err2str(message->err),
+                      message->err == RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP
+                          ? " (its stamp is older than the topic's fence: it waited too long, or "
+                            "PostgreSQL's and Kafka's clocks differ)"
+                          : "");
     }
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         note_reached(self);
     }
     if (self->delivered != NULL && !self->broken) {
-        self->delivered(self->delivered_arg, tag, ERR_OK);
+        self->delivered(self->delivered_arg, &delivery);
     }
 }
 
@@ -109,6 +126,8 @@ static void on_log(const rd_kafka_t *kafka, int level, const char *facility, con
 
 static enum err_code make_producer(struct publisher_kafka *self, struct err *err) {
     char in_flight[16];
+    char record_max[24];
+    char batch_max[24];
     char text[TEXT_BYTES];
     const char *const settings[][2] = {
         {"bootstrap.servers", self->options.brokers},
@@ -119,6 +138,8 @@ static enum err_code make_producer(struct publisher_kafka *self, struct err *err
         {"linger.ms", "0"},
         {"message.timeout.ms", "0"},
         {"compression.type", "lz4"},
+        {"message.max.bytes", record_max},
+        {"batch.size", batch_max},
         {"socket.nagle.disable", "true"},
         {"queue.buffering.max.messages", in_flight},
         {"queue.buffering.max.kbytes", "262144"},
@@ -129,6 +150,10 @@ static enum err_code make_producer(struct publisher_kafka *self, struct err *err
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
 
     (void)snprintf(in_flight, sizeof(in_flight), "%" PRId32, self->options.in_flight_max);
+    (void)snprintf(record_max, sizeof(record_max), "%" PRId64,
+                   self->record_max > RECORD_BYTES_LEAST ? self->record_max : RECORD_BYTES_LEAST);
+    (void)snprintf(batch_max, sizeof(batch_max), "%" PRId64,
+                   self->record_max < BATCH_BYTES_MAX ? self->record_max : BATCH_BYTES_MAX);
     const enum err_code code = kafka_conf_set_all(conf, settings, ARRAY_LEN(settings), err);
     if (code != ERR_OK) {
         rd_kafka_conf_destroy(conf);
@@ -155,13 +180,12 @@ static struct kafka_topic topic_of(const struct publisher_kafka *self) {
         .partitions = self->options.partitions,
         .replication = self->options.replication,
         .timeout_ms = self->options.timeout_ms,
+        .fence_ms = self->options.fence_ms,
         .log = self->options.log,
     };
 }
 
-static void publisher_close(struct publisher *publisher) {
-    struct publisher_kafka *self = self_of(publisher);
-
+static void end_producer(struct publisher_kafka *self) {
     if (self->topic != NULL) {
         rd_kafka_topic_destroy(self->topic);
         self->topic = NULL;
@@ -175,18 +199,30 @@ static void publisher_close(struct publisher *publisher) {
         rd_kafka_destroy_flags(self->producer, 0);
         self->producer = NULL;
     }
+}
+
+static void publisher_close(struct publisher *publisher) {
+    struct publisher_kafka *self = self_of(publisher);
+
+    end_producer(self);
     self->broken = false;
     self->out_of_reach = false;
 }
 
 static enum err_code publisher_open(struct publisher *publisher, struct err *err) {
     struct publisher_kafka *self = self_of(publisher);
+    const struct kafka_topic topic = topic_of(self);
+    int64_t record_max = 0;
 
     publisher_close(publisher);
     enum err_code code = make_producer(self, err);
     if (code == ERR_OK) {
-        const struct kafka_topic topic = topic_of(self);
-        code = kafka_topic_ensure(&topic, self->producer, err);
+        code = kafka_topic_ensure(&topic, self->producer, &record_max, err);
+    }
+    if (code == ERR_OK && record_max != self->record_max) {
+        end_producer(self);
+        self->record_max = record_max;
+        code = make_producer(self, err);
     }
     if (code == ERR_OK) {
         self->topic = rd_kafka_topic_new(self->producer, self->options.topic, NULL);
@@ -209,75 +245,112 @@ static enum err_code publisher_read_tails(struct publisher *publisher, struct pu
 
 /* --- publishing --- */
 
-static void add_text(rd_kafka_headers_t *headers, const char *name, struct str value) {
+/* The headers of a record in the making. */
+struct headers {
+    rd_kafka_headers_t *list;
+    size_t bytes; /* at most what they take in the record */
+};
+
+static void add_text(struct headers *headers, struct str name, struct str value) {
     if (value.len > 0) {
-        (void)rd_kafka_header_add(headers, name, -1, value.ptr, (ssize_t)value.len);
+        (void)rd_kafka_header_add(headers->list, name.ptr, (ssize_t)name.len, value.ptr,
+                                  (ssize_t)value.len);
+        headers->bytes += name.len + value.len + HEADER_FRAME_BYTES;
     }
 }
 
-static void add_number(rd_kafka_headers_t *headers, const char *name, uint64_t value) {
+static void add_number(struct headers *headers, struct str name, uint64_t value) {
     char text[24];
-    const int len = snprintf(text, sizeof(text), "%" PRIu64, value);
+    char *at = text + sizeof(text);
 
-    add_text(headers, name, str_of(text, (size_t)len));
+    do {
+        *--at = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    add_text(headers, name, str_of(at, (size_t)(text + sizeof(text) - at)));
 }
 
-static rd_kafka_headers_t *make_headers(const struct change *change) {
+static void add_reference(struct headers *headers, const char *id) {
+    char path[UUID_TEXT_BYTES + 16];
+    const int len = snprintf(path, sizeof(path), "/events/%s", id);
+
+    add_text(headers, STR("ce_dataref"), str_of(path, (size_t)len));
+}
+
+static struct headers make_headers(const struct change *change) {
     const struct recorded_event *event = &change->event;
-    rd_kafka_headers_t *headers = rd_kafka_headers_new(20);
+    struct headers headers = {.list = rd_kafka_headers_new(20)};
     char id[UUID_TEXT_BYTES];
     char time[CLOCK_RFC3339_BYTES];
 
     uuid_format(id, &event->event_id);
-    add_text(headers, "ce_specversion", STR("1.0"));
-    add_text(headers, "ce_id", str_from(id));
-    add_text(headers, "ce_source", STR("/daybook/command-api"));
-    add_text(headers, "ce_type", event->event_type);
-    add_text(headers, "ce_subject", event->stream_id);
-    add_text(headers, "ce_time", str_of(time, clock_format_rfc3339(time, event->recorded_at_us)));
-    add_text(headers, "content-type", STR("application/json"));
-    add_text(headers, "aggregate_type", event->aggregate_type);
-    add_number(headers, "version", (uint64_t)event->version);
-    add_number(headers, "position", (uint64_t)event->position);
-    add_number(headers, "schema_version", (uint64_t)event->schema_version);
-    add_text(headers, "correlation_id", event->correlation_id);
-    add_text(headers, "causation_id", event->causation_id);
-    add_text(headers, "actor", event->actor);
-    add_text(headers, "command", event->command);
-    add_text(headers, "traceparent", event->traceparent);
-    add_number(headers, "lsn", change->commit_lsn);
-    add_number(headers, "seq", change->seq);
+    add_text(&headers, STR("ce_specversion"), STR("1.0"));
+    add_text(&headers, STR("ce_id"), str_of(id, UUID_TEXT_BYTES - 1));
+    add_text(&headers, STR("ce_source"), STR("/daybook/command-api"));
+    add_text(&headers, STR("ce_type"), event->event_type);
+    add_text(&headers, STR("ce_subject"), event->stream_id);
+    add_text(&headers, STR("ce_time"),
+             str_of(time, clock_format_rfc3339(time, event->recorded_at_us)));
+    if (change->without_payload) {
+        add_reference(&headers, id);
+    }
+    add_text(&headers, STR("content-type"), STR("application/json"));
+    add_text(&headers, STR("aggregate_type"), event->aggregate_type);
+    add_number(&headers, STR("version"), (uint64_t)event->version);
+    add_number(&headers, STR("position"), (uint64_t)event->position);
+    add_number(&headers, STR("schema_version"), (uint64_t)event->schema_version);
+    add_text(&headers, STR("correlation_id"), event->correlation_id);
+    add_text(&headers, STR("causation_id"), event->causation_id);
+    add_text(&headers, STR("actor"), event->actor);
+    add_text(&headers, STR("command"), event->command);
+    add_text(&headers, STR("traceparent"), event->traceparent);
+    add_number(&headers, STR("incarnation"), change->incarnation);
+    add_number(&headers, STR("lsn"), change->commit_lsn);
+    add_number(&headers, STR("seq"), change->seq);
     return headers;
+}
+
+static enum err_code refuse_size(const struct publisher_kafka *self, const struct change *change,
+                                 size_t bytes, struct err *err) {
+    return err_set(err, ERR_INVALID,
+                   "kafka: version %" PRId64 " of %.*s needs %zu bytes, the topic takes %" PRId64
+                   ": raise its max.message.bytes, or set DAYBOOK_TOO_LARGE=reference",
+                   change->event.version, STR_ARG(change->event.stream_id), bytes,
+                   self->record_max);
 }
 
 static enum err_code publisher_publish(struct publisher *publisher, int32_t partition,
                                        const struct change *change, uint64_t tag, struct err *err) {
     struct publisher_kafka *self = self_of(publisher);
-    rd_kafka_headers_t *headers = make_headers(change);
     union {
         const char *in;
         void *out;
     } payload = {.in = change->event.payload.ptr};
+    const size_t payload_len = change->without_payload ? 0 : change->event.payload.len;
 
     if (self->broken) {
-        rd_kafka_headers_destroy(headers);
         return err_set(err, ERR_UNAVAILABLE, "%s", self->why_broken.message);
+    }
+    const struct headers headers = make_headers(change);
+    const size_t bytes =
+        payload_len + change->event.stream_id.len + headers.bytes + RECORD_FRAME_BYTES;
+    if (bytes > (size_t)self->record_max) {
+        rd_kafka_headers_destroy(headers.list);
+        return refuse_size(self, change, bytes, err);
     }
     const rd_kafka_resp_err_t error = rd_kafka_producev(
         self->producer, RD_KAFKA_V_RKT(self->topic), RD_KAFKA_V_PARTITION(partition),
         RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
         RD_KAFKA_V_KEY(change->event.stream_id.ptr, change->event.stream_id.len),
-        RD_KAFKA_V_VALUE(payload.out, change->event.payload.len), RD_KAFKA_V_HEADERS(headers),
+        RD_KAFKA_V_VALUE(change->without_payload ? NULL : payload.out, payload_len),
+        RD_KAFKA_V_TIMESTAMP(change->held_at_us / 1000), RD_KAFKA_V_HEADERS(headers.list),
         RD_KAFKA_V_OPAQUE((void *)(uintptr_t)tag), RD_KAFKA_V_END);
     if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
         return ERR_OK;
     }
-    rd_kafka_headers_destroy(headers);
+    rd_kafka_headers_destroy(headers.list);
     if (error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
-        return err_set(
-            err, ERR_INVALID,
-            "kafka: version %" PRId64 " of %.*s is larger (%zu bytes) than a record may be",
-            change->event.version, STR_ARG(change->event.stream_id), change->event.payload.len);
+        return refuse_size(self, change, bytes, err);
     }
     return err_set(err, error == RD_KAFKA_RESP_ERR__QUEUE_FULL ? ERR_LIMIT : ERR_UNAVAILABLE,
                    "kafka: %s", rd_kafka_err2str(error));
@@ -355,6 +428,7 @@ struct publisher *publisher_kafka_new(const struct publisher_kafka_options *opti
 
     self->base.ops = &ops;
     self->options = *options;
+    self->record_max = RECORD_BYTES_DEFAULT;
     self->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     return &self->base;
 }

@@ -1,6 +1,7 @@
 #include "common/adapters/publisher_mem.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -25,6 +26,8 @@ struct publisher_mem {
     bool disturbed;
     uint64_t random_state;
     int disturbances;
+    _Atomic size_t refused_bytes;
+    int64_t ends[PUBLISHER_PARTITIONS_MAX]; /* records in each partition of the topic */
 };
 
 static struct publisher_mem *self_of(struct publisher *publisher) {
@@ -44,8 +47,13 @@ static enum err_code publisher_read_tails(struct publisher *publisher, struct pu
     (void)err;
     memset(tails, 0, count * sizeof(tails[0]));
     for (size_t i = 0; i < self->topic_count; i++) {
-        tails[self->topic[i].partition] =
-            (struct publish_mark){self->topic[i].commit_lsn, self->topic[i].seq, true};
+        const struct published *record = &self->topic[i];
+        struct publish_mark *tail = &tails[record->partition];
+        *tail = (struct publish_mark){.incarnation = record->incarnation,
+                                      .commit_lsn = record->commit_lsn,
+                                      .seq = record->seq,
+                                      .offset = tail->present ? tail->offset + 1 : 0,
+                                      .present = true};
     }
     return ERR_OK;
 }
@@ -58,10 +66,14 @@ static enum err_code publisher_publish(struct publisher *publisher, int32_t part
     if (self->waiting_count == self->in_flight_max) {
         return err_set(err, ERR_LIMIT, "full");
     }
+    if (self->refused_bytes > 0 && change->event.payload.len >= self->refused_bytes) {
+        return err_set(err, ERR_INVALID, "the record is too large");
+    }
     struct published *record = &self->waiting[self->waiting_count];
     *record = (struct published){
         .partition = partition,
         .version = change->event.version,
+        .incarnation = change->incarnation,
         .commit_lsn = change->commit_lsn,
         .seq = change->seq,
     };
@@ -121,7 +133,9 @@ static enum err_code publisher_poll(struct publisher *publisher, int64_t wait_ms
     }
     const size_t count = self->waiting_count < self->allowed ? self->waiting_count : self->allowed;
     for (size_t i = 0; i < count; i++) {
-        fn(arg, self->tags[i], ERR_OK);
+        const struct delivery delivery = {self->tags[i], self->waiting[i].partition,
+                                          self->ends[self->waiting[i].partition]++};
+        fn(arg, &delivery);
     }
     memmove(self->tags, self->tags + count, (self->waiting_count - count) * sizeof(self->tags[0]));
     move_to_topic(self, count);
@@ -199,4 +213,8 @@ size_t publisher_mem_topic(const struct publisher *publisher, const struct publi
 
     *records = self->topic;
     return self->topic_count;
+}
+
+void publisher_mem_refuse(struct publisher *publisher, size_t payload_bytes) {
+    self_of(publisher)->refused_bytes = payload_bytes;
 }

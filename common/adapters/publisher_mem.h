@@ -8,6 +8,7 @@ struct published {
     int32_t partition;
     char stream_id[129];
     int64_t version;
+    uint64_t incarnation;
     uint64_t commit_lsn;
     uint32_t seq;
 };
@@ -23,6 +24,9 @@ void publisher_mem_fail_next(struct publisher *publisher, bool keep);
 void publisher_mem_disturb(struct publisher *publisher, uint64_t seed, int times);
 /* Puts a record into the topic as if it had been there before. */
 void publisher_mem_preset(struct publisher *publisher, const struct published *record);
+/* From now on records of this many bytes of payload, and larger ones, are refused; 0: none. From
+ * any thread. */
+void publisher_mem_refuse(struct publisher *publisher, size_t payload_bytes);
 /* What the topic holds. */
 size_t publisher_mem_topic(const struct publisher *publisher, const struct published **records);
 

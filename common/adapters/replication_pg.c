@@ -11,6 +11,10 @@
 
 enum { SQL_BYTES = 512 };
 
+#define SQL_OPTIONS "-c timezone=UTC -c datestyle=ISO"
+/* A holder that says nothing for this long (it was stopped, its machine is gone) loses the slot. */
+#define WALSENDER_OPTIONS SQL_OPTIONS " -c wal_sender_timeout=6000"
+
 struct str replication_message(const char *message) {
     return str_of(message, strcspn(message, "\n"));
 }
@@ -34,7 +38,7 @@ enum err_code replication_connect(const char *url, bool replication, int64_t tim
                                     replication ? "replication" : NULL,
                                     NULL};
     const char *const values[] = {
-        url,     "daybook-relay", "UTF8", timeout_s, "-c timezone=UTC -c datestyle=ISO",
+        url,     "daybook-relay", "UTF8", timeout_s, replication ? WALSENDER_OPTIONS : SQL_OPTIONS,
         "10000", "database",      NULL};
     const int64_t seconds = (timeout_ms + 999) / 1000;
 
@@ -124,11 +128,11 @@ static enum err_code get_result(PGconn *pg, const char *what, int64_t wait_ms, P
     }
 }
 
-enum err_code replication_run(PGconn *pg, const char *sql, const char *what, int64_t wait_ms,
-                              PGresult **out, struct err *err) {
+static enum err_code finish_run(PGconn *pg, int sent, const char *what, int64_t wait_ms,
+                                PGresult **out, struct err *err) {
     PGresult *result = NULL;
 
-    if (!PQsendQuery(pg, sql)) {
+    if (!sent) {
         const struct str why = replication_message(PQerrorMessage(pg));
         return err_set(err, ERR_UNAVAILABLE, "%s: %.*s", what, STR_ARG(why));
     }
@@ -145,6 +149,19 @@ enum err_code replication_run(PGconn *pg, const char *sql, const char *what, int
     }
     PQclear(result);
     return code;
+}
+
+enum err_code replication_run(PGconn *pg, const char *sql, const char *what, int64_t wait_ms,
+                              PGresult **out, struct err *err) {
+    return finish_run(pg, PQsendQuery(pg, sql), what, wait_ms, out, err);
+}
+
+enum err_code replication_run_params(PGconn *pg, const char *sql, const char *const *values,
+                                     int count, const char *what, int64_t wait_ms, PGresult **out,
+                                     struct err *err) {
+    const int sent = PQsendQueryParams(pg, sql, count, NULL, values, NULL, NULL, 0);
+
+    return finish_run(pg, sent, what, wait_ms, out, err);
 }
 
 bool replication_parse_lsn(const char *text, uint64_t *out) {
@@ -204,9 +221,7 @@ enum err_code replication_find_slot(PGconn *pg, const char *name, int64_t wait_m
         code = err_set(err, ERR_INVALID, "slot %s belongs to another plug-in or another database",
                        name);
     } else if (strcmp(PQgetvalue(result, 0, 2), "lost") == 0) {
-        code = err_set(err, ERR_INVALID,
-                       "slot %s was invalidated: drop it, and the relay catches up from the table",
-                       name);
+        out->lost = true;
     } else if (!replication_parse_lsn(PQgetvalue(result, 0, 1), &out->confirmed)) {
         code = err_set(err, ERR_UNAVAILABLE, "slot %s has no position yet", name);
     }
@@ -227,13 +242,16 @@ enum err_code replication_find_publication(PGconn *pg, const char *name, int64_t
     return code;
 }
 
-enum err_code replication_end_of_log(PGconn *pg, int64_t wait_ms, uint64_t *out, struct err *err) {
+enum err_code replication_identify(PGconn *pg, int64_t wait_ms,
+                                   char system[REPLICATION_SYSTEM_BYTES], uint64_t *end_of_log,
+                                   struct err *err) {
     PGresult *result = NULL;
     enum err_code code =
         replication_run(pg, "IDENTIFY_SYSTEM", "postgresql", wait_ms, &result, err);
 
     if (code == ERR_OK &&
-        (PQntuples(result) != 1 || !replication_parse_lsn(PQgetvalue(result, 0, 2), out))) {
+        (PQntuples(result) != 1 || !replication_parse_lsn(PQgetvalue(result, 0, 2), end_of_log) ||
+         !str_copy(system, REPLICATION_SYSTEM_BYTES, str_from(PQgetvalue(result, 0, 0))))) {
         code = err_set(err, ERR_CORRUPT, "postgresql: IDENTIFY_SYSTEM has no position");
     }
     PQclear(result);

@@ -24,6 +24,11 @@ MUST_CHECK enum err_code replication_connect(const char *url, bool replication, 
  */
 MUST_CHECK enum err_code replication_run(PGconn *pg, const char *sql, const char *what,
                                          int64_t wait_ms, PGresult **out, struct err *err);
+/* The same with values for $1, $2, …, as text; not for replication connections. */
+MUST_CHECK enum err_code replication_run_params(PGconn *pg, const char *sql,
+                                                const char *const *values, int count,
+                                                const char *what, int64_t wait_ms, PGresult **out,
+                                                struct err *err);
 /* A result that is an error, as a class. */
 enum err_code replication_error(const PGresult *result, const char *what, struct err *err);
 /* The first line of libpq's message. */
@@ -37,17 +42,20 @@ const char *replication_format_lsn(char out[LSN_TEXT_BYTES], uint64_t lsn);
 struct replication_slot {
     bool found;
     bool active; /* somebody holds it now */
+    bool lost;   /* invalidated: it fell too far behind, nothing can be read from it */
     uint64_t confirmed;
 };
 
-/* ERR_INVALID: it exists but is of no use (another plug-in, another database, invalidated). */
+/* ERR_INVALID: it exists but is of no use (another plug-in, another database). */
 MUST_CHECK enum err_code replication_find_slot(PGconn *pg, const char *name, int64_t wait_ms,
                                                struct replication_slot *out, struct err *err);
 /* ERR_INVALID: there is no such publication in this database. */
 MUST_CHECK enum err_code replication_find_publication(PGconn *pg, const char *name, int64_t wait_ms,
                                                       struct err *err);
-/* How far the server's log has been flushed. */
-MUST_CHECK enum err_code replication_end_of_log(PGconn *pg, int64_t wait_ms, uint64_t *out,
-                                                struct err *err);
+/* The cluster's identifier, and how far its log has been flushed. */
+enum { REPLICATION_SYSTEM_BYTES = 32 };
+MUST_CHECK enum err_code replication_identify(PGconn *pg, int64_t wait_ms,
+                                              char system[REPLICATION_SYSTEM_BYTES],
+                                              uint64_t *end_of_log, struct err *err);
 
 #endif

@@ -26,6 +26,7 @@ static struct publisher *make(enum adapter adapter) {
         .replication = 1,
         .in_flight_max = IN_FLIGHT_MAX,
         .timeout_ms = 10000,
+        .fence_ms = 5000,
     });
 }
 
@@ -53,6 +54,7 @@ static struct change change_of(uint64_t commit_lsn, uint32_t seq) {
                   .event_type = STR("MoneyDeposited"),
                   .schema_version = 1,
                   .payload = STR("{\"amount_minor\":1}")},
+        .incarnation = 3,
         .commit_lsn = commit_lsn,
         .seq = seq,
     };
@@ -77,12 +79,13 @@ struct deliveries {
     size_t count;
 };
 
-static void note(void *arg, uint64_t tag, enum err_code code) {
+static void note(void *arg, const struct delivery *delivery) {
     struct deliveries *deliveries = arg;
 
-    cr_assert_eq(code, ERR_OK);
     cr_assert_lt(deliveries->count, DELIVERIES_MAX);
-    deliveries->tags[deliveries->count++] = tag;
+    cr_assert(delivery->partition >= 0 && delivery->partition < PARTITIONS);
+    cr_assert_geq(delivery->offset, 0);
+    deliveries->tags[deliveries->count++] = delivery->tag;
 }
 
 static void poll_until(struct publisher *p, struct deliveries *deliveries, size_t count) {
@@ -105,6 +108,7 @@ static void expect_tail(const struct publish_mark *tail, uint64_t lsn, uint32_t 
     cr_assert(tail->present);
     cr_assert_eq(tail->commit_lsn, lsn);
     cr_assert_eq(tail->seq, seq);
+    cr_assert_eq(tail->incarnation, 3);
 }
 
 static bool readable_within(int fd, int wait_ms) {
@@ -153,6 +157,7 @@ EACH_ADAPTER(the_tails_are_the_last_of_each_partition) {
     poll_until(p, &deliveries, 3);
     read_tails(p, tails);
     expect_tail(&tails[0], 100, 1);
+    cr_assert_eq(tails[0].offset, 1);
     cr_assert_not(tails[1].present);
     expect_tail(&tails[2], UINT64_C(0xfedcba9876543210) >> 1, 7);
 }

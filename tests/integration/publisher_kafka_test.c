@@ -9,7 +9,9 @@
 #include "../support/environment.h"
 #include "common/adapters/publisher_kafka.h"
 
-enum { WAIT_MS = 15000, SMALL_RECORD_BYTES = 2000 };
+enum { WAIT_MS = 15000, SMALL_RECORD_BYTES = 2000, FENCE_MS = 3000 };
+
+#define EVENT_ID "01900000-0000-7000-8000-000000000003"
 
 static char topic[96];
 static struct publisher *publisher;
@@ -22,6 +24,7 @@ static struct publisher *make(int32_t partitions) {
         .replication = 1,
         .in_flight_max = 1000,
         .timeout_ms = 10000,
+        .fence_ms = FENCE_MS,
     });
 }
 
@@ -55,6 +58,7 @@ static struct change change_of(struct str payload, uint64_t lsn) {
                   .recorded_at_us = INT64_C(1769860800000001)},
         .commit_lsn = lsn,
         .seq = 4,
+        .incarnation = 7,
     };
 
     cr_assert(uuid_parse(STR("01900000-0000-7000-8000-000000000003"), &change.event.event_id));
@@ -67,11 +71,10 @@ static enum err_code publish(struct str payload, uint64_t lsn) {
     return publisher->ops->publish(publisher, 1, &change, lsn, NULL);
 }
 
-static void count_delivery(void *arg, uint64_t tag, enum err_code code) {
+static void count_delivery(void *arg, const struct delivery *delivery) {
     size_t *count = arg;
 
-    (void)tag;
-    cr_assert_eq(code, ERR_OK);
+    cr_assert_geq(delivery->offset, 0);
     (*count)++;
 }
 
@@ -161,6 +164,7 @@ Test(publisher_kafka, a_record_is_a_cloud_event_with_the_places_in_the_logs) {
         {"command", "Deposit"},
         {"lsn", "18446744073709551600"},
         {"seq", "4"},
+        {"incarnation", "7"},
     };
     static const char *const absent[] = {"causation_id", "actor", "traceparent"};
     const struct str payload = STR("{\"owner\":\"Gr\xc3\xbcn\"}");
@@ -309,6 +313,7 @@ static void produce_in_transaction(const char *lsn, size_t count, bool commit) {
     for (size_t i = 0; i < count; i++) {
         cr_assert_null(rd_kafka_begin_transaction(kafka));
         cr_assert_eq(rd_kafka_producev(kafka, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(1),
+                                       RD_KAFKA_V_HEADER("ce_id", EVENT_ID, -1),
                                        RD_KAFKA_V_HEADER("lsn", lsn, -1),
                                        RD_KAFKA_V_HEADER("seq", "1", -1), RD_KAFKA_V_END),
                      RD_KAFKA_RESP_ERR_NO_ERROR);
