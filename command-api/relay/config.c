@@ -40,10 +40,17 @@ static const struct config_key keys[] = {
      "least severe level that is logged"},
 };
 
+static const struct config_command commands[] = {
+    {"status", "print slot, lag and what was published last; 1: something is not as it should be"},
+    {"verify", "compare the events table with the topic, event by event; 3: they differ"},
+};
+
 const struct config_spec relay_config_spec = {
     .program = "daybook-relay",
     .summary = "publishes every committed event to Kafka, once and in order",
     .keys = keys,
     .key_count = ARRAY_LEN(keys),
     .struct_bytes = sizeof(struct relay_config),
+    .commands = commands,
+    .command_count = ARRAY_LEN(commands),
 };

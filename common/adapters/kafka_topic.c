@@ -64,7 +64,9 @@ static enum err_code make_topic(const struct kafka_topic *topic, rd_kafka_t *cli
     (void)rd_kafka_NewTopic_set_config(made, "cleanup.policy", "delete");
     char fence_ms[24];
     (void)snprintf(fence_ms, sizeof(fence_ms), "%" PRId64, topic->fence_ms);
-    (void)rd_kafka_NewTopic_set_config(made, FENCE_SETTING, fence_ms);
+    if (topic->fence_ms > 0) {
+        (void)rd_kafka_NewTopic_set_config(made, FENCE_SETTING, fence_ms);
+    }
     rd_kafka_AdminOptions_t *admin =
         rd_kafka_AdminOptions_new(client, RD_KAFKA_ADMIN_OP_CREATETOPICS);
     (void)rd_kafka_AdminOptions_set_request_timeout(admin, (int)topic->timeout_ms, text,
@@ -113,41 +115,45 @@ static enum err_code count_partitions(const struct kafka_topic *topic, rd_kafka_
     return ERR_OK;
 }
 
+enum err_code kafka_topic_check(const struct kafka_topic *topic, rd_kafka_t *client,
+                                struct err *err) {
+    int32_t count = 0;
+    const enum err_code code = count_partitions(topic, client, &count, err);
+
+    if (code != ERR_OK || count == topic->partitions) {
+        return code;
+    }
+    if (count == 0) {
+        return err_set(err, ERR_NOT_FOUND, "topic %s does not exist", topic->name);
+    }
+    return err_set(err, ERR_INVALID,
+                   "topic %s has %" PRId32 " partitions, configured are %" PRId32
+                   ": a key's partition would change; set DAYBOOK_TOPIC_PARTITIONS to what the "
+                   "topic has",
+                   topic->name, count, topic->partitions);
+}
+
 static enum err_code ensure_exists(const struct kafka_topic *topic, rd_kafka_t *client,
                                    struct err *err) {
     const int64_t deadline_us = clock_monotonic_us() + TOPIC_WAIT_MS * INT64_C(1000);
     const struct timespec pause = {.tv_nsec = 50000000};
-    bool made = false;
+    enum err_code code = kafka_topic_check(topic, client, err);
 
-    for (;;) {
-        int32_t count = 0;
-        enum err_code code = count_partitions(topic, client, &count, err);
-        if (code != ERR_OK) {
-            return code;
+    if (code == ERR_NOT_FOUND) {
+        const enum err_code made = make_topic(topic, client, err);
+        if (made != ERR_OK) {
+            return made;
         }
-        if (count == topic->partitions) {
-            return ERR_OK;
-        }
-        if (count > 0) {
-            return err_set(err, ERR_INVALID,
-                           "topic %s has %" PRId32 " partitions, configured are %" PRId32
-                           ": a key's partition would change; set DAYBOOK_TOPIC_PARTITIONS to "
-                           "what the topic has",
-                           topic->name, count, topic->partitions);
-        }
-        if (!made) {
-            code = make_topic(topic, client, err);
-            if (code != ERR_OK) {
-                return code;
-            }
-            made = true;
-        }
+    }
+    while (code == ERR_NOT_FOUND) {
         if (clock_monotonic_us() > deadline_us) {
             return err_set(err, ERR_UNAVAILABLE, "kafka: the new topic %s does not show up",
                            topic->name);
         }
         (void)nanosleep(&pause, NULL); /* the broker spreads the news */
+        code = kafka_topic_check(topic, client, err);
     }
+    return code;
 }
 
 /* --- settings --- */
@@ -277,7 +283,7 @@ enum err_code kafka_topic_ensure(const struct kafka_topic *topic, rd_kafka_t *cl
                        "topic %s has message.timestamp.type=LogAppendTime: the relay's stamps are "
                        "what keeps one that was stopped from adding records later; set CreateTime",
                        topic->name);
-    } else if (code == ERR_OK && settings.before_max_ms != topic->fence_ms) {
+    } else if (code == ERR_OK && topic->fence_ms > 0 && settings.before_max_ms != topic->fence_ms) {
         code = set_fence(topic, client, own, err);
     }
     rd_kafka_ConfigResource_destroy(own);
@@ -483,4 +489,16 @@ enum err_code kafka_topic_read_tails(const struct kafka_topic *topic, struct pub
     }
     rd_kafka_destroy(reader);
     return code;
+}
+
+enum err_code kafka_topic_look(const struct kafka_topic *topic, struct publish_mark *tails,
+                               size_t count, struct err *err) {
+    rd_kafka_t *reader = NULL;
+    enum err_code code = make_reader(topic, &reader, err);
+
+    if (code == ERR_OK) {
+        code = kafka_topic_check(topic, reader, err);
+        rd_kafka_destroy(reader);
+    }
+    return code == ERR_OK ? kafka_topic_read_tails(topic, tails, count, err) : code;
 }

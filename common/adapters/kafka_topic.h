@@ -15,7 +15,7 @@ struct kafka_topic {
     const char *name;
     int32_t partitions;
     int32_t replication; /* when it is made */
-    int64_t fence_ms;    /* records stamped further back than this are to be refused */
+    int64_t fence_ms;    /* records stamped further back than this are to be refused; 0: none are */
     int64_t timeout_ms;  /* per request */
     struct log *log;
 };
@@ -33,6 +33,10 @@ MUST_CHECK enum err_code kafka_conf_set_all(rd_kafka_conf_t *conf, const char *c
 MUST_CHECK enum err_code kafka_topic_ensure(const struct kafka_topic *topic, rd_kafka_t *client,
                                             int64_t *record_max, struct err *err);
 
+/* That the topic is there with its number of partitions: ERR_NOT_FOUND, ERR_INVALID. */
+MUST_CHECK enum err_code kafka_topic_check(const struct kafka_topic *topic, rd_kafka_t *client,
+                                           struct err *err);
+
 /*
  * The marks (headers incarnation, lsn and seq) of the last record of each partition. Offsets need
  * not be contiguous: where the end holds no record, it looks further back, to the partition's
@@ -41,5 +45,9 @@ MUST_CHECK enum err_code kafka_topic_ensure(const struct kafka_topic *topic, rd_
 MUST_CHECK enum err_code kafka_topic_read_tails(const struct kafka_topic *topic,
                                                 struct publish_mark *tails, size_t count,
                                                 struct err *err);
+/* The same without a client, and with kafka_topic_check before. */
+MUST_CHECK enum err_code kafka_topic_look(const struct kafka_topic *topic,
+                                          struct publish_mark *tails, size_t count,
+                                          struct err *err);
 
 #endif
