@@ -133,6 +133,9 @@ test: ## all tests: unit, contract, integration, end to end, on servers of their
 test-unit: ## unit tests alone: no server, a few seconds
 	@scripts/test.sh unit
 
+test-faults: ## relays killed and servers restarted under load, KILLS (200) times, on servers of their own
+	@scripts/test.sh faults
+
 check: ## clang-format, clang-tidy, cppcheck, shellcheck, layering, headers compile alone
 	@scripts/check.sh
 
@@ -154,4 +157,4 @@ help: ## this list
 	    awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo "  SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the normal build"
 
-.PHONY: all tests up down status logs reset demo test test-unit check check-headers format clean help
+.PHONY: all tests up down status logs reset demo test test-unit test-faults check check-headers format clean help

@@ -186,6 +186,7 @@ static enum err_code make_reader(struct event_scan_kafka *self, struct err *err)
         {"enable.partition.eof", "true"},
         {"auto.offset.reset", "error"},
         {"socket.nagle.disable", "true"},
+        {"fetch.wait.max.ms", "50"},
         {"queued.max.messages.kbytes", "32768"},
         {"isolation.level", "read_uncommitted"},
         {"log_level", "0"},

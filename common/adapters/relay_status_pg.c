@@ -106,7 +106,8 @@ static void count_behind(const PGresult *result, struct relay_status *status) {
 
 static enum err_code read_lag(PGconn *pg, struct relay_status *status, struct err *err) {
     char least[NUMBER_BYTES];
-    const char *const values[] = {least};
+    char below[NUMBER_BYTES];
+    const char *const values[] = {least, below};
     PGresult *result = NULL;
     int64_t from = INT64_MAX;
 
@@ -118,11 +119,12 @@ static enum err_code read_lag(PGconn *pg, struct relay_status *status, struct er
         }
     }
     (void)snprintf(least, sizeof(least), "%" PRId64, from == INT64_MAX ? 0 : from);
+    (void)snprintf(below, sizeof(below), "%" PRIu64, status->published_below);
     enum err_code code = replication_run_params(
         pg,
         "SELECT stream_id, position, (extract(epoch FROM recorded_at) * 1000000)::bigint"
-        " FROM daybook.events WHERE position > $1::bigint",
-        values, 1, "events table", WAIT_MS, &result, err);
+        " FROM daybook.events WHERE position > $1::bigint AND transaction_id >= $2::xid8",
+        values, 2, "events table", WAIT_MS, &result, err);
     if (code == ERR_OK) {
         count_behind(result, status);
     }
