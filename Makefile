@@ -103,7 +103,38 @@ $(eval $(call test_binary,e2e,$(E2E_SRC)))
 
 tests: $(TEST_BIN) ## build the test programs
 
--include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
+# The fuzzers: libFuzzer, so clang, whatever CC is. All objects once more, in a variant of their own;
+# each tests/fuzz/fuzz_NAME.c becomes build/fuzz/bin/NAME.
+FUZZ_B := build/fuzz
+FUZZ_CC ?= clang
+FUZZ_SECONDS ?= 60
+FUZZ_SANITIZE := address,undefined
+# Warnings are the other builds' affair; librdkafka's macros are GNU C, which clang tells from C17.
+FUZZ_WARN := -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wvla
+FUZZ_CFLAGS := $(STD) $(FUZZ_WARN) -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all \
+    -fsanitize=fuzzer-no-link$(comma)$(FUZZ_SANITIZE) -MMD -MP
+FUZZ_SRC := $(call find,tests/fuzz)
+FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(filter tests/fuzz/fuzz_%.c,$(FUZZ_SRC)))
+FUZZ_SUPPORT_SRC := $(filter-out tests/fuzz/fuzz_%.c,$(FUZZ_SRC))
+fuzz_obj = $(patsubst %,$(FUZZ_B)/obj/%.o,$(basename $(1)))
+
+$(FUZZ_B)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	@echo "  CC      $< (fuzz)"
+	@$(FUZZ_CC) $(FUZZ_CFLAGS) -c $< -o $@
+
+$(FUZZ_B)/libdaybook.a: $(call fuzz_obj,$(LIB_SRC)) $(JSON_OBJ)
+	@echo "  AR      $@"
+	@rm -f $@ && ar rcs $@ $^
+
+$(FUZZ_B)/bin/%: $(FUZZ_B)/obj/tests/fuzz/fuzz_%.o $(call fuzz_obj,$(FUZZ_SUPPORT_SRC)) $(FUZZ_B)/libdaybook.a
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(FUZZ_CC) -o $@ $^ -fsanitize=fuzzer$(comma)$(FUZZ_SANITIZE) -Wl,--as-needed -pthread $(LIBS)
+
+fuzzers: $(addprefix $(FUZZ_B)/bin/,$(FUZZ_NAMES)) ## build the fuzzers
+
+-include $(shell find $(B)/obj $(FUZZ_B)/obj -name '*.d' 2>/dev/null)
 
 # --- the local stack (scripts/stack.sh) ---
 
@@ -133,8 +164,11 @@ test: ## all tests: unit, contract, integration, end to end, on servers of their
 test-unit: ## unit tests alone: no server, a few seconds
 	@scripts/test.sh unit
 
-test-faults: ## relays killed and servers restarted under load, KILLS (200) times, on servers of their own
+test-faults: ## relays killed and servers restarted under load, KILLS (200) times
 	@scripts/test.sh faults
+
+fuzz: ## every fuzzer for FUZZ_SECONDS (60); NAME=amount for one
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh $(NAME)
 
 check: ## clang-format, clang-tidy, cppcheck, shellcheck, layering, headers compile alone
 	@scripts/check.sh
@@ -150,11 +184,11 @@ $(B)/headers/%.ok: %.h
 	@echo 'typedef int header_alone;' | $(CC) $(STD) $(WARN) -include $< -x c -fsyntax-only - && touch $@
 
 clean: ## delete what was built; the stack's data stay
-	@rm -rf build/release build/address-undefined build/thread build/headers
+	@rm -rf build/release build/address-undefined build/thread build/fuzz build/headers
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | \
 	    awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo "  SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the normal build"
 
-.PHONY: all tests up down status logs reset demo test test-unit test-faults check check-headers format clean help
+.PHONY: all tests fuzzers fuzz up down status logs reset demo test test-unit test-faults check check-headers format clean help

@@ -2,8 +2,9 @@
 # Runs the tests.
 #
 #   scripts/test.sh unit          no server, a few seconds
-#   scripts/test.sh all           also contract, integration and end to end, on a stack of its own
-#                                 (build/test, ports + 10000) that is made new and taken down again
+#   scripts/test.sh all           also each fuzzer for three seconds, and contract, integration and end to
+#                                 end, on a stack of its own (build/test, ports + 10000) that is made new
+#                                 and taken down again
 #   scripts/test.sh faults        on such a stack: relays killed and servers restarted under load,
 #                                 KILLS (200) times; SEED repeats a run's choices
 #
@@ -47,12 +48,29 @@ run() { # NAME [JOBS [OPTION…]]: runs a test program and adds up its totals
     if [ "$code" != 0 ] || [ -z "$t" ]; then failed+=("$1"); fi
 }
 
+fuzz() { # each fuzzer counts as one test
+    local log=build/test-fuzz.log line
+    FUZZ_SECONDS=${FUZZ_SECONDS:-3} FUZZ_SEED=${FUZZ_SEED:-1} scripts/fuzz.sh 2>&1 | tee "$log" |
+        grep -v ' passed, '
+    local code=${PIPESTATUS[0]}
+    line=$(grep ' passed, ' "$log")
+    local p=${line%% *} f=${line#*, }
+    f=${f%% *}
+    tested=$((tested + ${p:-0} + ${f:-0})) passed=$((passed + ${p:-0})) failing=$((failing + ${f:-0}))
+    while read -r line; do failed+=("$line"); done < <(sed -n 's/^FAILED *\(fuzz:[a-z_]*\).*/\1/p' "$log")
+    if [ "$code" != 0 ] && [ "${f:-0}" = 0 ]; then failed+=(fuzz); fi
+}
+
 if [ "$what" != faults ]; then
     echo '== layering'
     scripts/layering.sh || failed+=(layering)
     echo '== unit'
     run unit-pure "$(nproc)"
     run unit "$(nproc)"
+fi
+if [ "$what" = all ]; then
+    echo '== fuzz'
+    fuzz
 fi
 if [ "$what" != unit ]; then
     export DAYBOOK_STACK=test DAYBOOK_PORT_OFFSET=${DAYBOOK_TEST_PORT_OFFSET:-10000}
