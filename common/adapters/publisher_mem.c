@@ -66,7 +66,8 @@ static enum err_code publisher_publish(struct publisher *publisher, int32_t part
     if (self->waiting_count == self->in_flight_max) {
         return err_set(err, ERR_LIMIT, "full");
     }
-    if (self->refused_bytes > 0 && change->event.payload.len >= self->refused_bytes) {
+    if (self->refused_bytes > 0 && !change->without_payload &&
+        change->event.payload.len >= self->refused_bytes) {
         return err_set(err, ERR_INVALID, "the record is too large");
     }
     struct published *record = &self->waiting[self->waiting_count];

@@ -8,6 +8,7 @@
 
 #include "../support/environment.h"
 #include "common/adapters/publisher_kafka.h"
+#include "common/base/clock.h"
 
 enum { WAIT_MS = 15000, SMALL_RECORD_BYTES = 2000, FENCE_MS = 3000 };
 
@@ -258,6 +259,39 @@ static void pause_ms(long ms) {
     const struct timespec pause = {.tv_nsec = ms * 1000000};
 
     (void)nanosleep(&pause, NULL);
+}
+
+/* The fence: whoever sends it, and whatever time it is at the sender's. */
+Test(publisher_kafka, a_record_with_a_stamp_older_than_the_fence_is_refused_by_the_broker) {
+    struct change change = change_of(STR("{}"), 10);
+    struct publish_mark tails[2];
+    struct err err = {0};
+
+    change.held_at_us = clock_wall_us() - (FENCE_MS - 2000) * INT64_C(1000);
+    cr_assert_eq(publisher->ops->publish(publisher, 1, &change, 0, &err), ERR_OK);
+    cr_assert_eq(deliver(1, &err), ERR_OK, "%s", err.message);
+    change.commit_lsn = 11;
+    change.held_at_us = clock_wall_us() - (FENCE_MS + 500) * INT64_C(1000);
+    cr_assert_eq(publisher->ops->publish(publisher, 1, &change, 0, &err), ERR_OK);
+    cr_assert_eq(deliver(1, &err), ERR_UNAVAILABLE, "the publisher is broken");
+    cr_assert_not_null(strstr(err.message, "older than the topic's fence"), "%s", err.message);
+    publisher->ops->close(publisher);
+    cr_assert_eq(publisher->ops->open(publisher, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(publisher->ops->read_tails(publisher, tails, 2, &err), ERR_OK);
+    cr_assert_eq(tails[1].commit_lsn, 10);
+}
+
+Test(publisher_kafka, a_topic_that_is_there_gets_its_fence_and_keeps_its_settings) {
+    rd_kafka_t *kafka = client(RD_KAFKA_PRODUCER, NULL, 0);
+    struct err err = {0};
+
+    configure(kafka, "max.message.bytes", "54321");
+    expect_setting(kafka, "message.timestamp.before.max.ms", "9223372036854775807");
+    publisher->ops->close(publisher);
+    cr_assert_eq(publisher->ops->open(publisher, &err), ERR_OK, "%s", err.message);
+    expect_setting(kafka, "message.timestamp.before.max.ms", "3000");
+    expect_setting(kafka, "max.message.bytes", "54321");
+    rd_kafka_destroy(kafka);
 }
 
 Test(publisher_kafka, a_record_over_the_clients_limit_is_refused_at_once) {

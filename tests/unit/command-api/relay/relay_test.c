@@ -11,7 +11,7 @@
 #include "common/adapters/publisher_mem.h"
 #include "common/base/clock.h"
 
-enum { PARTITIONS = 6, LIMIT_MS = 5000 };
+enum { PARTITIONS = 6, LIMIT_MS = 5000, FENCE_MS = 100 };
 
 static struct {
     struct change_feed *feed;
@@ -21,11 +21,10 @@ static struct {
     struct health *health;
     struct relay *relay;
     pthread_t thread;
+    bool refer;
 } fixture;
 
-static void set_up(void) {
-    fixture.feed = change_feed_mem_new();
-    fixture.publisher = publisher_mem_new(4);
+static void set_up_relay(void) {
     fixture.metrics = metrics_new();
     fixture.health = health_new("relay");
     cr_assert_eq(stop_new_quiet(&fixture.stop, NULL), ERR_OK);
@@ -37,6 +36,8 @@ static void set_up(void) {
         .retry_first_ms = 2,
         .retry_cap_ms = 10,
         .drain_ms = 0,
+        .fence_ms = FENCE_MS,
+        .refer_too_large = fixture.refer,
         .stop = fixture.stop,
         .metrics = fixture.metrics,
         .feed_health = health_component(fixture.health, "postgresql"),
@@ -44,13 +45,24 @@ static void set_up(void) {
     });
 }
 
-static void tear_down(void) {
+/* The ends stay. */
+static void tear_down_relay(void) {
     relay_free(fixture.relay);
-    fixture.feed->ops->free(fixture.feed);
-    fixture.publisher->ops->free(fixture.publisher);
     stop_free(fixture.stop);
     metrics_free(fixture.metrics);
     health_free(fixture.health);
+}
+
+static void set_up(void) {
+    fixture.feed = change_feed_mem_new();
+    fixture.publisher = publisher_mem_new(4);
+    set_up_relay();
+}
+
+static void tear_down(void) {
+    tear_down_relay();
+    fixture.feed->ops->free(fixture.feed);
+    fixture.publisher->ops->free(fixture.publisher);
 }
 
 TestSuite(relay, .init = set_up, .fini = tear_down, .timeout = 30);
@@ -255,4 +267,82 @@ Test(relay, stands_by_while_another_holds_the_feed_and_takes_over) {
     cr_assert(ready);
     expect_each_once_in_order(3);
     cr_assert_eq(postgresql_failures(), 0, "standing by is no failure");
+}
+Test(relay, says_that_nothing_of_it_is_on_its_way_only_when_that_is_so) {
+    add(2);
+    run_until(confirmed, 20);
+    cr_assert_eq(change_feed_mem_releases(fixture.feed), 1);
+    tear_down();
+    set_up();
+    add(2);
+    publisher_mem_acknowledge(fixture.publisher, 3);
+    run_until(published, 3);
+    cr_assert_eq(change_feed_mem_releases(fixture.feed), 0);
+}
+
+/* What an earlier holder may still send has to be refused first. */
+Test(relay, waits_for_the_fence_when_the_holder_before_may_be_alive) {
+    add(3);
+    change_feed_mem_predecessor(fixture.feed, false);
+    const int64_t began_us = clock_monotonic_us();
+    start();
+    for (int i = 0; i < LIMIT_MS && !health_says("taking over"); i++) {
+        (void)stop_wait_ms(fixture.stop, 1);
+    }
+    const bool said = health_says("taking over");
+    await_at_least(confirmed, 30);
+    finish();
+    cr_assert(said);
+    cr_assert_gt(clock_monotonic_us() - began_us, (FENCE_MS + 1000) * 1000);
+    expect_each_once_in_order(3);
+}
+
+/* --- the place in the log --- */
+
+Test(relay, publishes_all_again_in_a_new_incarnation_when_the_place_is_lost) {
+    const struct published *records;
+
+    add(3);
+    run_until(confirmed, 30);
+    tear_down_relay();
+    change_feed_mem_lose_place(fixture.feed);
+    set_up_relay();
+    run_until(published, 9);
+    cr_assert_eq(publisher_mem_topic(fixture.publisher, &records), 18);
+    cr_assert_eq(records[8].incarnation, 0);
+    cr_assert_eq(records[9].incarnation, 1);
+    cr_assert_eq(skipped(), 0);
+    cr_assert_eq(postgresql_failures(), 1);
+}
+
+/* --- what the topic can't take --- */
+
+Test(relay, names_a_record_that_is_too_large_and_goes_on_when_it_fits) {
+    add(2);
+    publisher_mem_refuse(fixture.publisher, 1);
+    start();
+    await_at_least(kafka_failures, 3);
+    const bool named = health_says("too large");
+    const bool blocked =
+        metric_gauge_value(metrics_gauge(fixture.metrics, "daybook_relay_blocked", "", "")) == 1;
+    publisher_mem_refuse(fixture.publisher, 0);
+    await_at_least(confirmed, 20);
+    const bool ready = health_says("\"status\":\"ready\"");
+    finish();
+    cr_assert(named);
+    cr_assert(blocked);
+    cr_assert(ready);
+    expect_each_once_in_order(2);
+}
+
+Test(relay, leaves_the_payload_out_when_that_was_chosen) {
+    fixture.refer = true;
+    tear_down_relay();
+    set_up_relay();
+    add(2);
+    publisher_mem_refuse(fixture.publisher, 1);
+    run_until(confirmed, 20);
+    expect_each_once_in_order(2);
+    cr_assert_eq(counter("daybook_relay_payloads_left_out_total", ""), 6);
+    cr_assert_eq(kafka_failures(), 0);
 }
