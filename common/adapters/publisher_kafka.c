@@ -73,12 +73,8 @@ static void on_delivery(rd_kafka_t *kafka, const rd_kafka_message_t *message, vo
     (void)kafka;
     if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR && !self->broken) {
         self->broken = true;
-        (void)err_set(&self->why_broken, ERR_UNAVAILABLE, "kafka: a record was not delivered: %s%s",
-                      rd_kafka_err2str(message->err),
-                      message->err == RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP
-                          ? " (its stamp is older than the topic's fence: it waited too long, or "
-                            "PostgreSQL's and Kafka's clocks differ)"
-                          : "");
+        (void)err_set(&self->why_broken, ERR_UNAVAILABLE, "kafka: a record was not delivered: %s",
+                      rd_kafka_err2str(message->err));
     }
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         note_reached(self);
