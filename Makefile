@@ -101,6 +101,13 @@ $(eval $(call test_binary,contract,$(CONTRACT_SRC)))
 $(eval $(call test_binary,integration,$(INTEGRATION_SRC)))
 $(eval $(call test_binary,e2e,$(E2E_SRC)))
 
+# Benchmarks: one program per tests/bench/<name>_bench.c, with the helpers beside it.
+BENCH_HELPERS := $(filter-out %_bench.c,$(call find,tests/bench))
+$(B)/bench/%: $(B)/obj/tests/bench/%_bench.o $(call obj,$(BENCH_HELPERS)) $(LIB)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) -o $@ $^ $(LDFLAGS_ALL) $(LIBS)
+
 tests: $(TEST_BIN) ## build the test programs
 
 # The fuzzers: libFuzzer, so clang, whatever CC is. All objects once more, in a variant of their own;
@@ -167,6 +174,12 @@ test-unit: ## unit tests alone: no server, a few seconds
 test-faults: ## relays killed and servers restarted under load, KILLS (200) times
 	@scripts/test.sh faults
 
+bench-write: ## the write side beside pgbench and a bulk load: a table, ratios, build/bench/write.json
+	@scripts/bench.sh write
+
+bench-relay: ## the relay beside pg_recvlogical and a poller: a table, ratios, build/bench/relay.json
+	@scripts/bench.sh relay
+
 fuzz: ## every fuzzer for FUZZ_SECONDS (60); NAME=amount for one
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh $(NAME)
 
@@ -191,4 +204,5 @@ help: ## this list
 	    awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo "  SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the normal build"
 
-.PHONY: all tests fuzzers fuzz up down status logs reset demo test test-unit test-faults check check-headers format clean help
+.PHONY: all tests up down status logs reset demo test fuzz fuzzers test-unit test-faults bench-write bench-relay \
+    check check-headers format clean help

@@ -302,7 +302,7 @@ struct event_store *event_store_pg_new(const struct event_store_pg_options *opti
     const struct pg_conn_options conn_options = {
         .url = options->url,
         .application_name = "daybook-command-api",
-        .setup_sql = "SET synchronous_commit = on",
+        .setup_sql = "SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan",
         .statements = statements,
         .statement_count = ARRAY_LEN(statements),
         .connect_timeout_ms = options->connect_timeout_ms,
