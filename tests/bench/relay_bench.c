@@ -446,12 +446,13 @@ static double run_pgbench(struct bench *bench) {
     FILE *file = fopen(script, "we");
 
     if (file == NULL ||
-        fprintf(file,
-                "\\set n :n + 1\nINSERT INTO daybook.events (event_id, aggregate_type, stream_id,"
-                " version, event_type, schema_version, payload, recorded_at) VALUES"
-                " (gen_random_uuid(), 'account', 'append-%d-' || :client_id, :n, 'MoneyDeposited',"
-                " 1, json_build_object('amount_minor', :n), now());\n",
-                ++bench->runs) < 0 ||
+        fprintf(
+            file,
+            "\\set n :n + 1\nINSERT INTO daybook.events (event_id, aggregate_type, stream_id,"
+            " version, event_type, schema_version, payload, recorded_at) VALUES"
+            " (gen_random_uuid(), 'account', 'append-%d-' || :client_id::text, :n::bigint, 'MoneyDeposited',"
+            " 1, json_build_object('amount_minor', :n::bigint), now());\n",
+            ++bench->runs) < 0 ||
         fclose(file) != 0) {
         give_up("pgbench script", script);
     }
