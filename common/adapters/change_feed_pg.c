@@ -19,9 +19,9 @@
 #include <string.h>
 
 #include "common/adapters/catch_up_pg.h"
-#include "common/adapters/event_row.h"
 #include "common/adapters/relay_state_pg.h"
 #include "common/adapters/replication_pg.h"
+#include "common/adapters/wal_decoder.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
@@ -45,13 +45,7 @@ struct feed_pg {
     char why_lost[WHY_BYTES]; /* the next catch-up's reason when it isn't the slot */
 
     char *message; /* the last one received; libpq's */
-    struct pgoutput_message decoded;
-    uint32_t relation_id;         /* of daybook.events; 0: not told yet */
-    uint32_t ignored_relation_id; /* the last one that is not ours */
-    struct event_row_layout layout;
-    uint64_t commit_lsn; /* of the transaction in hand */
-    int64_t committed_at_us;
-    uint32_t seq;
+    struct wal_decoder decoder;
 
     char system[REPLICATION_SYSTEM_BYTES];
     uint64_t end_of_log; /* at opening */
@@ -256,8 +250,7 @@ static enum err_code feed_open(struct change_feed *feed, struct err *err) {
     struct feed_pg *self = self_of(feed);
 
     feed_close(feed);
-    self->relation_id = 0;
-    self->ignored_relation_id = 0;
+    self->decoder = (struct wal_decoder){.log = self->options.log};
     enum err_code code = replication_connect(self->options.url, true,
                                              self->options.connect_timeout_ms, &self->pg, err);
     if (code == ERR_OK) {
@@ -295,9 +288,10 @@ static enum err_code begin_catch_up(struct feed_pg *self, const struct publish_m
     self->state = FEED_CATCHING_UP;
     self->done = 0;
     self->confirmed = 0;
-    self->commit_lsn = self->catch_up.lsn - 1; /* invariant 3 */
-    self->committed_at_us = clock_wall_us();   /* the true ones are not known */
-    self->seq = 0;
+    self->decoder.incarnation = self->own.incarnation;
+    self->decoder.commit_lsn = self->catch_up.lsn - 1; /* invariant 3 */
+    self->decoder.committed_at_us = clock_wall_us();   /* the true ones are not known */
+    self->decoder.seq = 0;
     metric_add(self->places_lost, 1);
     metric_set(self->catching_up, 1);
     log_warn(self->options.log, log_event("feed.catching_up"), log_cstr("slot", self->options.slot),
@@ -338,6 +332,7 @@ static enum err_code feed_begin(struct change_feed *feed, const struct publish_m
         if (code == ERR_CONFLICT) {
             code = give_up_place(self, &why);
         } else if (code == ERR_OK) {
+            self->decoder.incarnation = self->own.incarnation;
             self->state = FEED_STREAMING;
         }
     } else {
@@ -348,14 +343,6 @@ static enum err_code feed_begin(struct change_feed *feed, const struct publish_m
         feed_close(feed);
     }
     return code;
-}
-
-static void fill_change(struct feed_pg *self, struct feed_item *item) {
-    item->kind = FEED_CHANGE;
-    item->change.incarnation = self->own.incarnation;
-    item->change.commit_lsn = self->commit_lsn;
-    item->change.seq = self->seq++;
-    item->change.committed_at_us = self->committed_at_us;
 }
 
 /* --- catching up --- */
@@ -369,11 +356,11 @@ static enum err_code next_caught_up(struct feed_pg *self, struct feed_item *item
     const enum err_code code = catch_up_next(&self->catch_up, &item->change.event, &found, err);
     if (code == ERR_OK && found) {
         metric_add(self->caught_up, 1);
-        fill_change(self, item);
+        wal_decoder_number(&self->decoder, item);
     } else if (code == ERR_OK) {
         item->kind = FEED_COMMIT;
         item->position = self->catch_up.lsn;
-        item->committed_at_us = self->committed_at_us;
+        item->committed_at_us = self->decoder.committed_at_us;
     }
     return code;
 }
@@ -389,7 +376,7 @@ static enum err_code finish_catch_up(struct feed_pg *self, struct err *err) {
     }
     if (code == ERR_OK) {
         log_info(self->options.log, log_event("feed.caught_up"),
-                 log_i64("events", (int64_t)self->seq));
+                 log_i64("events", (int64_t)self->decoder.seq));
         metric_set(self->catching_up, 0);
         self->why_lost[0] = '\0';
         self->confirmed = self->catch_up.lsn;
@@ -404,68 +391,6 @@ static enum err_code finish_catch_up(struct feed_pg *self, struct err *err) {
 
 /* --- streaming --- */
 
-static enum err_code note_relation(struct feed_pg *self, struct err *err) {
-    const struct pgoutput_message *m = &self->decoded;
-
-    if (str_eq(m->name, STR("events")) && str_eq(m->schema, STR("daybook"))) {
-        self->relation_id = m->relation_id;
-        return event_row_layout(m, &self->layout, err);
-    }
-    if (m->relation_id == self->relation_id) {
-        self->relation_id = 0; /* the table was renamed */
-    }
-    if (m->relation_id != self->ignored_relation_id) {
-        self->ignored_relation_id = m->relation_id;
-        log_warn(self->options.log, log_event("feed.relation_ignored"),
-                 log_str("schema", m->schema), log_str("name", m->name),
-                 log_cstr("why", "the publication has more than daybook.events"));
-    }
-    return ERR_OK;
-}
-
-static enum err_code note_insert(struct feed_pg *self, struct feed_item *item, struct err *err) {
-    if (self->decoded.relation_id != self->relation_id || self->relation_id == 0) {
-        return ERR_OK;
-    }
-    const enum err_code code =
-        event_row_of_insert(&self->layout, &self->decoded, &item->change.event, err);
-    if (code == ERR_OK) {
-        fill_change(self, item);
-    }
-    return code;
-}
-
-static enum err_code handle_data(struct feed_pg *self, struct str bytes, struct feed_item *item,
-                                 struct err *err) {
-    struct pgoutput_message *m = &self->decoded;
-    enum err_code code = pgoutput_decode(bytes, m, err);
-
-    if (code != ERR_OK) {
-        return code;
-    }
-    switch (m->kind) {
-    case PGOUTPUT_BEGIN:
-        self->commit_lsn = m->commit_lsn;
-        self->committed_at_us = m->committed_at_us;
-        self->seq = 0;
-        break;
-    case PGOUTPUT_COMMIT:
-        item->kind = FEED_COMMIT;
-        item->position = m->end_lsn;
-        item->committed_at_us = m->committed_at_us;
-        break;
-    case PGOUTPUT_RELATION:
-        code = note_relation(self, err);
-        break;
-    case PGOUTPUT_INSERT:
-        code = note_insert(self, item, err);
-        break;
-    case PGOUTPUT_OTHER:
-        break;
-    }
-    return code;
-}
-
 static uint64_t be64_at(const char *bytes) {
     uint64_t raw;
 
@@ -478,7 +403,7 @@ static enum err_code handle_message(struct feed_pg *self, struct str bytes, stru
     if (bytes.len >= 25 && bytes.ptr[0] == 'w') {
         const uint64_t end = be64_at(bytes.ptr + 9);
         self->received = end > self->received ? end : self->received;
-        return handle_data(self, str_of(bytes.ptr + 25, bytes.len - 25), item, err);
+        return wal_decoder_take(&self->decoder, str_of(bytes.ptr + 25, bytes.len - 25), item, err);
     }
     if (bytes.len == 18 && bytes.ptr[0] == 'k') {
         const uint64_t end = be64_at(bytes.ptr + 1);

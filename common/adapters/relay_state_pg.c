@@ -116,7 +116,7 @@ static enum err_code note_proof(struct relay_state *state, const PGresult *resul
                                 int64_t began_us, struct err *err) {
     uint64_t lsn = 0;
 
-    if (PQntuples(result) != 1 || atol(PQgetvalue(result, 0, 0)) != pid) {
+    if (PQntuples(result) != 1 || strtol(PQgetvalue(result, 0, 0), NULL, 10) != pid) {
         return err_set(err, ERR_FENCED, "slot %s is no longer held by this relay", state->slot);
     }
     state->held_at_us = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
