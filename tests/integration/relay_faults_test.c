@@ -272,3 +272,26 @@ Test(relay_faults, a_record_over_the_topics_limit_goes_out_as_a_reference_when_c
     cr_assert_not_null(strstr(output, "without its payload"), "%s", output);
     cr_assert_not_null(strstr(output, " 1 differences"), "%s", output);
 }
+
+/* --- the operator's commands --- */
+
+Test(relay_faults, status_and_verify_say_what_is_the_matter) {
+    const char *output = "";
+
+    start_first("");
+    struct relay_load *load = relay_load_start("verify", RATE);
+    pause_ms(500);
+    (void)relay_load_stop(load);
+    relay_await_idle(&first, LIMIT_MS);
+    cr_assert_eq(relay_command(&first, "status", &output), 0, "%s", output);
+    cr_assert_not_null(strstr(output, "held by pid"), "%s", output);
+    cr_assert_not_null(strstr(output, "partition"), "%s", output);
+    relay_signal(&first, SIGTERM);
+    cr_assert_eq(relay_command(&first, "status", &output), 1, "nobody holds the slot: %s", output);
+    topic_repeat_last(first.topic, 1);
+    topic_append_foreign(first.topic, 0);
+    cr_assert_eq(relay_verify(&first, &output), 3, "%s", output);
+    cr_assert_not_null(strstr(output, "is there twice"), "%s", output);
+    cr_assert_not_null(strstr(output, "is no event"), "%s", output);
+    cr_assert_not_null(strstr(output, " 2 differences"), "%s", output);
+}

@@ -156,13 +156,13 @@ void relay_await_idle(const struct relay_process *relay, int limit_ms) {
     }
 }
 
-int relay_verify(const struct relay_process *relay, const char **output) {
+int relay_command(const struct relay_process *relay, const char *command, const char **output) {
     static char text[OUTPUT_BYTES];
     char line[SQL_BYTES + 256];
     size_t len = 0;
 
-    (void)snprintf(line, sizeof(line), "env %s '%s/daybook-relay' verify 2>&1",
-                   environment_of(relay, ""), stack_environment("DAYBOOK_BIN_DIR"));
+    (void)snprintf(line, sizeof(line), "env %s '%s/daybook-relay' %s 2>&1",
+                   environment_of(relay, ""), stack_environment("DAYBOOK_BIN_DIR"), command);
     FILE *pipe = popen(line, "r");
     cr_assert_not_null(pipe);
     for (size_t got = 1; got > 0 && len < sizeof(text) - 1; len += got) {
@@ -172,6 +172,10 @@ int relay_verify(const struct relay_process *relay, const char **output) {
     *output = text;
     const int status = pclose(pipe);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+int relay_verify(const struct relay_process *relay, const char **output) {
+    return relay_command(relay, "verify", output);
 }
 
 void relay_expect_exact(const struct relay_process *relay, bool repeats) {

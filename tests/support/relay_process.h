@@ -27,7 +27,8 @@ bool relay_says(const struct relay_process *relay, const char *text, int limit_m
 double relay_metric(const struct relay_process *relay, const char *name);
 /* Until the relay is ready, attached to its slot, and has nothing left to publish. */
 void relay_await_idle(const struct relay_process *relay, int limit_ms);
-/* daybook-relay verify for slot and topic; its exit code, its output in a static buffer. */
+/* daybook-relay COMMAND for slot and topic; its exit code, its output in a static buffer. */
+int relay_command(const struct relay_process *relay, const char *command, const char **output);
 int relay_verify(const struct relay_process *relay, const char **output);
 /* Asserts that the topic is the table, event by event; false `repeats`: nothing was repeated. */
 void relay_expect_exact(const struct relay_process *relay, bool repeats);
