@@ -139,12 +139,15 @@ const char *relay_sql(const char *format, ...) {
 void relay_await_idle(const struct relay_process *relay, int limit_ms) {
     const double deadline = now_seconds() + limit_ms / 1000.0;
     const char *state = "";
+    char mark[64];
 
+    /* All that was committed before lies before it in the log. */
+    (void)snprintf(mark, sizeof(mark), "%s",
+                   relay_sql("SELECT pg_logical_emit_message(true, 'test', '')"));
     for (;;) {
-        state = relay_sql("SELECT active AND confirmed_flush_lsn >= (SELECT coalesce(max(lsn), "
-                          "'0/0') FROM (SELECT pg_current_wal_insert_lsn() - 2000000::numeric AS "
-                          "lsn) l) FROM pg_replication_slots WHERE slot_name = '%s'",
-                          relay->slot);
+        state = relay_sql("SELECT active AND confirmed_flush_lsn > '%s' FROM pg_replication_slots"
+                          " WHERE slot_name = '%s'",
+                          mark, relay->slot);
         if (strcmp(state, "t") == 0 && strstr(relay_ready(relay), "\"status\":\"ready\"") != NULL &&
             relay_metric(relay, "daybook_relay_in_flight") == 0 &&
             relay_metric(relay, "daybook_relay_catching_up") <= 0) {
