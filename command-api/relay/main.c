@@ -80,6 +80,7 @@ static enum err_code start(struct process *p, struct err *err) {
         .retry_cap_ms = 5000,
         .drain_ms = p->config.drain_ms,
         .fence_ms = p->config.fence_ms,
+        .settle_ms = 150,
         .refer_too_large = strcmp(p->config.too_large, "reference") == 0,
         .stop = p->stop,
         .log = p->log,

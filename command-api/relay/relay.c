@@ -12,7 +12,7 @@
 enum { IDLE_WAIT_MS = 100, CHANGES_PER_TURN = 2000 };
 /* The fence: for clocks that differ; between looks at a feed that waits; between two readings of
  * the tails, and how often at most. */
-enum { CLOCK_SKEW_MS = 1000, FENCE_LOOK_MS = 100, SETTLE_MS = 150, SETTLE_READINGS_MAX = 100 };
+enum { CLOCK_SKEW_MS = 1000, FENCE_LOOK_MS = 100, SETTLE_READINGS_MAX = 100 };
 
 /* One transaction on its way: confirmed when `outstanding` is 0 and all before it are. */
 struct transaction {
@@ -336,7 +336,7 @@ static enum err_code read_tails(struct relay *relay, struct err *err) {
 
     for (int i = 0; code == ERR_OK && i < SETTLE_READINGS_MAX; i++) {
         memcpy(before, relay->tails, count * sizeof(before[0]));
-        if (stop_wait_ms(relay->options.stop, SETTLE_MS)) {
+        if (stop_wait_ms(relay->options.stop, relay->options.settle_ms)) {
             return err_set(err, ERR_CLOSED, "stopping");
         }
         code = publisher->ops->read_tails(publisher, relay->tails, count, err);

@@ -31,7 +31,7 @@
  *  The wait is skipped when the earlier holder said that it had nothing on its way (an orderly
  *  end), or its process has certainly ended: same machine, and no such process any more. What a
  *  dead process had handed to the kernel still arrives; so the tails are read until two readings,
- *  SETTLE_MS apart, agree.
+ *  settle_ms apart, agree.
  */
 #ifndef DAYBOOK_COMMAND_API_RELAY_RELAY_H
 #define DAYBOOK_COMMAND_API_RELAY_RELAY_H
@@ -54,6 +54,7 @@ struct relay_options {
     int64_t retry_cap_ms;
     int64_t drain_ms;
     int64_t fence_ms;     /* how old a stamp the topic accepts */
+    int64_t settle_ms;    /* between two readings of the tails that must agree */
     bool refer_too_large; /* what is larger than a record may be goes out without its payload;
                              false: the relay waits, and says so, until it may be larger */
     struct stop *stop;

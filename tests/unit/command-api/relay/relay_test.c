@@ -37,6 +37,7 @@ static void set_up_relay(void) {
         .retry_cap_ms = 10,
         .drain_ms = 0,
         .fence_ms = FENCE_MS,
+        .settle_ms = 1,
         .refer_too_large = fixture.refer,
         .stop = fixture.stop,
         .metrics = fixture.metrics,
