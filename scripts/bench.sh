@@ -2,6 +2,7 @@
 # Runs a benchmark on servers of its own (build/bench-stack, ports + 12500) and takes them down.
 #
 #   scripts/bench.sh write      the write side beside pgbench and a bulk load
+#   scripts/bench.sh relay      the relay beside pg_recvlogical and a poller
 #
 # KEEP=1 leaves the servers running. Result lines read `ratio <name> <value>`; the same as JSON in
 # build/bench/<name>.json. Nothing fails on a time.
@@ -10,7 +11,8 @@ cd "$(dirname "$0")/.."
 what=${1:-}
 case $what in
 write) servers=postgres ;;
-*) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+relay) servers=postgres,kafka ;;
+*) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 scripts/packages.sh ensure build run
 make -s -j"$(nproc)" all "build/release/bench/$what"
@@ -25,7 +27,8 @@ eval "$(scripts/stack.sh env)"
 read -r BENCH_POSTGRES_PID _ <build/bench-stack/run/postgres.pid
 # shellcheck disable=SC2012 # version numbers, not file names
 BENCH_PGBENCH=$(ls -d /usr/lib/postgresql/*/bin/pgbench | sort -V | tail -1)
-export BENCH_POSTGRES_PID BENCH_PGBENCH
+BENCH_RECVLOGICAL=${BENCH_PGBENCH%/*}/pg_recvlogical
+export BENCH_POSTGRES_PID BENCH_PGBENCH BENCH_RECVLOGICAL
 export BENCH_PORT=$((8085 + DAYBOOK_PORT_OFFSET))
 ulimit -n "$(ulimit -Hn)"
 "build/release/bench/$what"
