@@ -182,18 +182,18 @@ static void count_answer(struct load *load, const struct connection *c, int64_t 
     }
 }
 
+/* The server closed it: a request on it is lost. An idle one it may close as it likes. */
 static bool broken(struct load *load, uint32_t index) {
     struct connection *c = &load->connections[index];
 
-    load->result->broken += c->busy;
-    load->busy_count -= c->busy;
-    c->busy = false;
-    (void)close(c->fd);
-    if (!open_connection(load, index)) {
-        return false;
+    if (c->busy) {
+        load->result->broken++;
+        load->busy_count--;
+        c->busy = false;
+        load->idle[load->idle_count++] = index; /* an idle one is in there already */
     }
-    load->idle[load->idle_count++] = index;
-    return true;
+    (void)close(c->fd);
+    return open_connection(load, index);
 }
 
 /* Reads what has come; the connection is idle again when its answer is whole. */
