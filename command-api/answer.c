@@ -96,8 +96,8 @@ void answer_replayed(struct command_job *job, const struct command_outcome *outc
 }
 
 void answer_like(struct command_job *job, const struct command_job *first) {
-    if (first->status >= 500) {
-        /* The first one failed without an effect: so did this one. */
+    if (first->status >= 500 || first->result == COMMAND_CONFLICT) {
+        /* The first one failed without an effect and nothing was kept: so it is with this one. */
         job->status = first->status;
         job->result = first->result;
         job->is_problem = first->is_problem;

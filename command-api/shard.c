@@ -308,7 +308,7 @@ static enum err_code refresh(struct shard *shard, struct err *err) {
 
     for (size_t i = 0; i < shard->job_count; i++) {
         struct command_job *job = shard->jobs[i];
-        if (!job->done && job->idempotency_key.len > 0 && job->repeats == NULL) {
+        if (!job->done && job->idempotency_key.len > 0) {
             keyed[count] = job;
             keys[count++] = (struct outcome_key){key_of(job->entry), job->idempotency_key};
         }
@@ -456,10 +456,10 @@ static void end_batch(struct shard *shard) {
 static size_t set_aside_uncontended(struct shard *shard, struct command_job **jobs) {
     size_t aside = 0;
     size_t kept = 0;
-    bool moved = false;
+    bool moved = false; /* a stream, or a key that another replica has used */
 
     for (size_t i = 0; i < shard->job_count; i++) {
-        moved = moved || shard->jobs[i]->entry->moved;
+        moved = moved || shard->jobs[i]->entry->moved || shard->jobs[i]->done;
     }
     for (size_t i = 0; moved && i < shard->job_count; i++) {
         struct command_job *job = shard->jobs[i];

@@ -39,7 +39,7 @@ static bool is_outdone(void *const *items, size_t count, size_t index) {
     return false;
 }
 
-static void write_batch(struct snapshot_writer *writer, void *const *items, size_t count) {
+static bool write_batch(struct snapshot_writer *writer, void *const *items, size_t count) {
     struct event_store *store = writer->options.store;
     struct err err = {0};
     size_t kept = 0;
@@ -62,18 +62,23 @@ static void write_batch(struct snapshot_writer *writer, void *const *items, size
         log_warn(writer->options.log, log_event("snapshots.not_written"),
                  log_i64("snapshots", (int64_t)kept), log_err(&err));
     }
+    return code == ERR_OK;
 }
 
 static void *writer_main(void *arg) {
     struct snapshot_writer *writer = arg;
     void *items[BATCH_MAX];
+    bool ok = true;
 
     for (;;) {
         const size_t count = queue_pop_many(writer->queue, items, BATCH_MAX, -1);
         if (count == 0) {
             return NULL;
         }
-        write_batch(writer, items, count);
+        /* A stop doesn't wait for a store that is away. */
+        if (ok || !queue_closed(writer->queue)) {
+            ok = write_batch(writer, items, count);
+        }
         for (size_t i = 0; i < count; i++) {
             mem_free(items[i]);
         }

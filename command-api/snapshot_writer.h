@@ -26,7 +26,7 @@ MUST_CHECK enum err_code snapshot_writer_start(const struct snapshot_writer_opti
 /* Copies what it needs; never waits. Any thread. */
 void snapshot_writer_offer(struct snapshot_writer *writer, const struct aggregate *aggregate,
                            const char *stream_id, const struct stream_state *state);
-/* Writes what was offered, then ends the thread. NULL is allowed. */
+/* Writes what was offered, unless the store is away, then ends the thread. NULL is allowed. */
 void snapshot_writer_stop(struct snapshot_writer *writer);
 
 #endif

@@ -23,6 +23,7 @@ struct stream_loader {
     struct stream_from streams[STREAM_LOAD_MAX];
     size_t count;
     bool damaged[STREAM_LOAD_MAX]; /* its snapshot: the events behind it are of no use */
+    int32_t got[STREAM_LOAD_MAX];  /* events; as many as a page holds: there may be more */
 };
 
 static const char *const ignored_names[IGNORED_KINDS] = {"layout", "other_log", "damaged"};
@@ -94,6 +95,7 @@ static enum err_code fold_event(void *arg, size_t index, const struct recorded_e
     struct stream_state *state = &entry->committed;
     struct event event;
 
+    loader->got[index]++;
     if (loader->damaged[index]) {
         return ERR_OK;
     }
@@ -130,6 +132,7 @@ static void plan(struct stream_loader *loader, struct stream_entry *entry, bool 
     const int64_t version = entry->committed.version;
 
     loader->damaged[loader->count] = false;
+    loader->got[loader->count] = 0;
     loader->entries[loader->count] = entry;
     loader->streams[loader->count++] = (struct stream_from){
         .stream = {str_from(entry->aggregate->name), str_from(entry->stream_id)},
@@ -139,17 +142,17 @@ static void plan(struct stream_loader *loader, struct stream_entry *entry, bool 
     };
 }
 
-/* Those whose snapshot is damaged once more, from their first event. */
-static enum err_code load_damaged(struct stream_loader *loader, struct err *err) {
+/* What is to be asked for again: whole where the snapshot is damaged, and the next page where one
+ * was full. */
+static void plan_rest(struct stream_loader *loader) {
     const size_t count = loader->count;
 
     loader->count = 0;
     for (size_t i = 0; i < count; i++) {
-        if (loader->damaged[i]) {
+        if (loader->damaged[i] || loader->got[i] == EVENT_STORE_LOAD_MAX) {
             plan(loader, loader->entries[i], false);
         }
     }
-    return loader->count > 0 ? load_round(loader, err) : ERR_OK;
 }
 
 enum err_code stream_loader_load(struct stream_loader *loader, struct stream_entry *const *entries,
@@ -160,19 +163,19 @@ enum err_code stream_loader_load(struct stream_loader *loader, struct stream_ent
         entries[i]->version_before = entries[i]->committed.version;
         plan(loader, entries[i], true);
     }
-    enum err_code code = load_round(loader, err);
-    if (code == ERR_OK) {
-        code = load_damaged(loader, err);
+    enum err_code code = ERR_OK;
+    while (code == ERR_OK && loader->count > 0) {
+        code = load_round(loader, err);
+        plan_rest(loader);
     }
     for (size_t i = 0; i < count; i++) {
         struct stream_entry *entry = entries[i];
-        if (code == ERR_OK) {
-            entry->loaded = true;
-            entry->fresh = true;
-            entry->moved = entry->committed.version != entry->version_before;
-        } else {
+        if (code == ERR_CORRUPT) {
             stream_entry_forget(entry);
         }
+        entry->loaded = code == ERR_OK;
+        entry->fresh = code == ERR_OK;
+        entry->moved = entry->committed.version != entry->version_before;
     }
     return code;
 }

@@ -23,7 +23,8 @@ struct stream_loader *stream_loader_new(struct event_store *store, struct log *l
 void stream_loader_free(struct stream_loader *loader);
 
 /* On ERR_OK all entries are loaded, fresh, and `moved` says whether the log had something new. On
- * failure all are forgotten. ERR_CORRUPT: the log itself can't be folded. */
+ * failure none is loaded; what was folded of them until then is kept, so that a stream too long for
+ * one try is loaded by several. ERR_CORRUPT: the log itself can't be folded; all are forgotten. */
 MUST_CHECK enum err_code stream_loader_load(struct stream_loader *loader,
                                             struct stream_entry *const *entries, size_t count,
                                             struct err *err);

@@ -228,11 +228,12 @@ static enum err_code store_load(struct event_store *store, const struct stream_f
     enum err_code code = ERR_OK;
 
     for (size_t s = 0; s < count; s++) {
+        int32_t left = EVENT_STORE_LOAD_MAX;
         const int64_t after = load_snapshot(self, &streams[s], s, snapshot_fn, arg);
         for (size_t i = 0; i < self->event_count && code == ERR_OK; i++) {
             const struct recorded_event *e = &self->events[i];
             if (same_stream(&streams[s].stream, e->aggregate_type, e->stream_id) &&
-                e->version > after) {
+                e->version > after && left-- > 0) {
                 code = fn(arg, s, e, err);
             }
         }

@@ -18,6 +18,9 @@ enum {
     APPEND_PARAMS = EVENT_COLUMNS + OUTCOME_COLUMNS,
 };
 
+#define LOAD_MAX_TEXT "100000"
+_Static_assert((int)EVENT_STORE_LOAD_MAX == 100000, "the load statement says the same");
+
 /* All statements find their rows by key, and are planned once for a session: a plan that was made
  * while the tables were small must not scan them when they have grown. */
 #define SETUP_SQL                                                             \
@@ -53,7 +56,7 @@ static const struct pg_statement statements[] = {
              " LEFT JOIN LATERAL (SELECT * FROM daybook.events e WHERE e.stream_id = s.stream_id"
              "  AND e.aggregate_type = s.aggregate_type"
              "  AND e.version > CASE WHEN n.fits THEN n.version ELSE s.after_version END"
-             "  ORDER BY e.version) e ON true"
+             "  ORDER BY e.version LIMIT " LOAD_MAX_TEXT ") e ON true"
              " ORDER BY s.i, e.version"},
     {"save_snapshots",
      "INSERT INTO daybook.snapshots AS n (stream_id, aggregate_type, version,"

@@ -22,7 +22,11 @@
 #include "common/base/err.h"
 #include "common/ports/recorded_event.h"
 
-enum { EVENT_STORE_BATCH_MAX = 4096, IDEMPOTENCY_KEY_BYTES_MAX = 255 };
+enum {
+    EVENT_STORE_BATCH_MAX = 4096,
+    EVENT_STORE_LOAD_MAX = 100000, /* events of one stream in one load */
+    IDEMPOTENCY_KEY_BYTES_MAX = 255,
+};
 
 struct stream_key {
     struct str aggregate_type;
@@ -91,7 +95,9 @@ typedef void event_store_outcome_fn(void *arg, size_t key_index,
 struct event_store;
 
 struct event_store_ops {
-    /* One round trip for all streams. `snapshot_fn` may be NULL when no snapshot is wanted. */
+    /* One round trip for all streams; of each the first EVENT_STORE_LOAD_MAX events, so that the
+     * time of a call is bounded: where so many came there may be more. `snapshot_fn` may be NULL
+     * when no snapshot is wanted. */
     enum err_code (*load)(struct event_store *store, const struct stream_from *streams,
                           size_t count, event_store_snapshot_fn *snapshot_fn,
                           event_store_event_fn *fn, void *arg, struct err *err);

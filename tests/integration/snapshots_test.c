@@ -219,11 +219,32 @@ Test(snapshots, a_damaged_one_is_replaced) {
 
 Test(snapshots, commands_go_on_where_none_can_be_written) {
     const char *id = command_open(replica.base, "gone");
+    const double deadline_ms = now_ms() + 10000;
 
-    log_execute("ALTER TABLE daybook.snapshots RENAME TO snapshots_away");
+    log_execute("REVOKE INSERT, UPDATE ON daybook.snapshots FROM daybook_command");
     for (int i = 0; i < 2 * EVERY; i++) {
         (void)deposit(id);
     }
-    log_execute("ALTER TABLE daybook.snapshots_away RENAME TO snapshots");
+    const char *other = command_open(replica.base, "other");
+    const struct reply reply = deposit(other);
+    while (replica_metric(&replica, "daybook_snapshots_dropped_total ") == 0 &&
+           now_ms() < deadline_ms) {
+        (void)usleep(5000);
+    }
+    log_execute("GRANT INSERT, UPDATE ON daybook.snapshots TO daybook_command");
+    cr_assert_gt(replica_metric(&replica, "daybook_snapshots_dropped_total "), 0);
+    cr_assert(log_says("snapshots.not_written"));
+    cr_assert_eq(reply.version, 2);
     cr_assert_eq(log_expect_sound(id), 2 * EVERY + 1);
+}
+
+/* A stream too long for one page of the log, without a snapshot. */
+Test(snapshots, a_stream_of_several_pages_is_loaded_whole) {
+    const char *id = command_open(replica.base, "pages");
+    double events = 0;
+
+    write_up_to(id, 2 * LONG + 10);
+    (void)first_command_ms(id, &events);
+    cr_assert_eq(events, 2 * LONG + 10, "%g", events);
+    cr_assert_eq(deposit(id).version, 2 * LONG + 12);
 }

@@ -355,6 +355,41 @@ static void run_as_one_batch(size_t first) {
     wait_all();
 }
 
+Test(shard_contended, a_repeated_key_shares_a_conflict_unmarked) {
+    const size_t first = job_count;
+
+    around.times = 1000;
+    pthread_mutex_lock(&around.gate);
+    (void)make_job("hot", ACCOUNT_DEPOSIT, 5, "k");
+    (void)make_job("hot", ACCOUNT_DEPOSIT, 5, "k");
+    (void)make_job("hot", ACCOUNT_DEPOSIT, 6, "k");
+    run_as_one_batch(first);
+    for (size_t i = first; i < first + 3; i++) {
+        cr_assert_eq(jobs[i].status, 409, "%zu: %d", i, jobs[i].status);
+        cr_assert_not(jobs[i].replayed);
+    }
+    around.times = 0;
+    cr_assert_eq(run("hot", ACCOUNT_DEPOSIT, 6, "k")->status, 200, "no answer was kept for it");
+}
+
+Test(shard_contended, a_key_used_before_answers_each_repetition_by_itself) {
+    const int64_t version = run("hot", ACCOUNT_DEPOSIT, 5, "k")->version;
+    const size_t first = job_count;
+
+    pthread_mutex_lock(&around.gate);
+    (void)make_job("hot", ACCOUNT_DEPOSIT, 6, "k");
+    (void)make_job("hot", ACCOUNT_DEPOSIT, 5, "k");
+    (void)make_job("hot", ACCOUNT_DEPOSIT, 6, "k");
+    run_as_one_batch(first);
+    cr_assert_eq(jobs[first].status, 422);
+    expect_text(&jobs[first], "idempotency_key_reused");
+    cr_assert_eq(jobs[first + 1].status, 200, "%d", jobs[first + 1].status);
+    cr_assert_eq(jobs[first + 1].version, version);
+    cr_assert(jobs[first + 1].replayed);
+    cr_assert_eq(jobs[first + 2].status, 422);
+    cr_assert_not(jobs[first + 2].replayed);
+}
+
 Test(shard_contended, a_stream_that_is_lost_to_others_takes_no_neighbour_with_it) {
     static const char *const cold[] = {"a", "b", "c", "d"};
     const size_t first = job_count;
