@@ -22,8 +22,9 @@ enum { FAULT_TIMEOUT_S = 86400, FAULT_ROUND_LIMIT_S = 90 };
  * rounds. The log is searched by correlation id for each answer, and holds what other tests left.
  */
 static inline void fault_begin(void) {
-    log_execute("SET client_min_messages = warning; "
-                "CREATE INDEX IF NOT EXISTS events_correlation ON daybook.events (correlation_id)");
+    log_execute("DO $$ BEGIN IF to_regclass('daybook.events_correlation') IS NULL THEN"
+                " CREATE INDEX events_correlation ON daybook.events (correlation_id);"
+                " END IF; END $$");
     (void)alarm((unsigned)(FAULT_ROUND_LIMIT_S * fault_rounds()));
 }
 
