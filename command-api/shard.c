@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "command-api/answer.h"
+#include "command-api/shard_metrics.h"
 #include "command-api/stream_cache.h"
 #include "command-api/stream_loader.h"
 #include "common/base/clock.h"
@@ -37,13 +38,7 @@ struct shard {
     size_t outcome_count;
     struct decision decision;
 
-    struct metric_histogram *batch_size;
-    struct metric_histogram *append_seconds;
-    struct metric_counter *events_appended;
-    struct metric_counter *conflicts;
-    struct metric_counter *cache_hits;
-    struct metric_counter *cache_misses;
-    struct metric_gauge *queue_length;
+    struct shard_metrics metrics;
 };
 
 /* --- loading --- */
@@ -250,7 +245,7 @@ static enum err_code append_once(struct shard *shard, struct err *err) {
     }
     const int64_t started_us = clock_monotonic_us();
     const enum err_code code = shard->options.store->ops->append(shard->options.store, &batch, err);
-    metric_observe(shard->append_seconds, clock_monotonic_us() - started_us);
+    metric_observe(shard->metrics.append_seconds, clock_monotonic_us() - started_us);
     return code;
 }
 
@@ -325,7 +320,7 @@ static void commit_states(struct shard *shard) {
     for (size_t i = 0; i < shard->job_count; i++) {
         shard->jobs[i]->entry->committed = shard->jobs[i]->entry->working;
     }
-    metric_add(shard->events_appended, shard->event_count);
+    metric_add(shard->metrics.events_appended, shard->event_count);
 }
 
 static void forget_states(struct shard *shard) {
@@ -367,7 +362,7 @@ static enum err_code settle(struct shard *shard, struct err *err) {
         if (code != ERR_CONFLICT) {
             break;
         }
-        metric_add(shard->conflicts, 1);
+        metric_add(shard->metrics.conflicts, 1);
         const enum err_code refreshed = refresh(shard, err);
         if (refreshed != ERR_OK || tries + 1 < SHARD_CONFLICT_TRIES_MAX) {
             code = refreshed;
@@ -408,7 +403,7 @@ static void begin_batch(struct shard *shard, struct command_job **jobs, size_t c
         struct command_job *job = shard->jobs[i];
         bool hit = false;
         job->entry = stream_cache_get(shard->cache, job->aggregate, job->command.stream_id, &hit);
-        metric_add(hit ? shard->cache_hits : shard->cache_misses, 1);
+        metric_add(hit ? shard->metrics.cache_hits : shard->metrics.cache_misses, 1);
         job->entry->in_batch = true;
         job->entry->fresh = false;
         job->entry->doubtful = false;
@@ -521,12 +516,12 @@ static void *shard_main(void *arg) {
     for (;;) {
         const size_t count =
             queue_pop_many(shard->queue, items, shard->options.batch_max, IDLE_CHECK_MS);
-        metric_set(shard->queue_length, (int64_t)queue_length(shard->queue));
+        metric_set(shard->metrics.queue_length, (int64_t)queue_length(shard->queue));
         if (count > 0) {
             for (size_t i = 0; i < count; i++) {
                 jobs[i] = items[i];
             }
-            metric_observe(shard->batch_size, (int64_t)count);
+            metric_observe(shard->metrics.batch_size, (int64_t)count);
             run_batch(shard, jobs, count);
         } else if (queue_closed(shard->queue)) {
             return NULL;
@@ -535,25 +530,6 @@ static void *shard_main(void *arg) {
             (void)shard->options.store->ops->check(shard->options.store, &err);
         }
     }
-}
-
-static void register_metrics(struct shard *shard) {
-    struct metrics *metrics = shard->options.metrics;
-
-    shard->batch_size = metrics_sizes(metrics, "daybook_append_batch_size", "",
-                                      "Commands taken into one transaction.");
-    shard->append_seconds = metrics_latency(metrics, "daybook_append_seconds", "",
-                                            "One append: round trip and commit.");
-    shard->events_appended = metrics_counter(metrics, "daybook_events_appended_total", "",
-                                             "Events committed to the log.");
-    shard->conflicts = metrics_counter(metrics, "daybook_append_conflicts_total", "",
-                                       "Appends refused because another replica was first.");
-    shard->cache_hits = metrics_counter(metrics, "daybook_stream_cache_total", "result=\"hit\"",
-                                        "Commands whose stream's state was in memory, or not.");
-    shard->cache_misses = metrics_counter(metrics, "daybook_stream_cache_total", "result=\"miss\"",
-                                          "Commands whose stream's state was in memory, or not.");
-    shard->queue_length = metrics_gauge(metrics, "daybook_shard_queue_length", "",
-                                        "Commands waiting, in the shard that looked last.");
 }
 
 enum err_code shard_start(const struct shard_options *options, struct shard **out,
@@ -568,7 +544,7 @@ enum err_code shard_start(const struct shard_options *options, struct shard **ou
     shard->cache = stream_cache_new(options->streams_max);
     shard->loader = stream_loader_new(options->store, options->log, options->metrics);
     uuid_source_init(&shard->uuids);
-    register_metrics(shard);
+    shard_metrics_register(&shard->metrics, options->metrics);
     const int failed = pthread_create(&shard->thread, NULL, shard_main, shard);
     if (failed != 0) {
         stream_loader_free(shard->loader);

@@ -52,8 +52,11 @@ enum err_code snapshot_read(const struct aggregate *aggregate,
     if (json_doc_parse(snapshot->state, arena, &doc, err) != ERR_OK) {
         return ERR_CORRUPT;
     }
-    if (fields_from_json(aggregate->state_fields, aggregate->state_field_count, &doc, true,
-                         out->data.bytes, &problem) != ERR_OK) {
+    const enum err_code code =
+        fields_from_json(aggregate->state_fields, aggregate->state_field_count, &doc, true,
+                         out->data.bytes, &problem);
+    json_doc_release(&doc);
+    if (code != ERR_OK) {
         return err_set(err, ERR_CORRUPT, "%s: %s", problem.field, problem.detail);
     }
     out->version = snapshot->version;

@@ -34,7 +34,6 @@ struct stream_entry {
     bool moved;                         /* the last look at the log found new events */
     bool snapshot_due;                  /* whatever its version */
     int64_t snapshot_version;           /* of the newest that is known; 0: none */
-    int64_t version_before;             /* of committed, before it was loaded again */
     struct command_job *first_in_batch; /* this batch's jobs on the stream, newest first */
     struct stream_state committed;
     struct stream_state working;

@@ -130,6 +130,7 @@ static enum err_code load_round(struct stream_loader *loader, struct err *err) {
 
 static void plan(struct stream_loader *loader, struct stream_entry *entry, bool from_snapshot) {
     const int64_t version = entry->committed.version;
+    const bool wanted = from_snapshot && version == 0;
 
     loader->damaged[loader->count] = false;
     loader->got[loader->count] = 0;
@@ -137,8 +138,8 @@ static void plan(struct stream_loader *loader, struct stream_entry *entry, bool 
     loader->streams[loader->count++] = (struct stream_from){
         .stream = {str_from(entry->aggregate->name), str_from(entry->stream_id)},
         .after_version = version,
-        .from_snapshot = from_snapshot && version == 0,
-        .layout = snapshot_layout(entry->aggregate),
+        .from_snapshot = wanted,
+        .layout = wanted ? snapshot_layout(entry->aggregate) : 0,
     };
 }
 
@@ -157,10 +158,12 @@ static void plan_rest(struct stream_loader *loader) {
 
 enum err_code stream_loader_load(struct stream_loader *loader, struct stream_entry *const *entries,
                                  size_t count, struct err *err) {
+    int64_t before[STREAM_LOAD_MAX];
+
     assert(count <= STREAM_LOAD_MAX);
     loader->count = 0;
     for (size_t i = 0; i < count; i++) {
-        entries[i]->version_before = entries[i]->committed.version;
+        before[i] = entries[i]->committed.version;
         plan(loader, entries[i], true);
     }
     enum err_code code = ERR_OK;
@@ -175,7 +178,7 @@ enum err_code stream_loader_load(struct stream_loader *loader, struct stream_ent
         }
         entry->loaded = code == ERR_OK;
         entry->fresh = code == ERR_OK;
-        entry->moved = entry->committed.version != entry->version_before;
+        entry->moved = entry->committed.version != before[i];
     }
     return code;
 }

@@ -26,6 +26,7 @@ struct connection {
     int fd;
     bool busy;
     int64_t due_us; /* of the request on its way */
+    int64_t sent_us;
     size_t filled;
     char answer[ANSWER_BYTES_MAX];
 };
@@ -136,6 +137,7 @@ static bool send_request(struct load *load, uint32_t index, int64_t due_us) {
 
     c->busy = true;
     c->due_us = due_us;
+    c->sent_us = now_us();
     c->filled = 0;
     load->busy_count++;
     return send(c->fd, request, len, MSG_NOSIGNAL) == (ssize_t)len;
@@ -174,7 +176,7 @@ static void count_answer(struct load *load, const struct connection *c, int64_t 
         histogram_add(&result->latency_us, latency_us);
     } else if (memcmp(c->answer + 9, "503", 3) == 0) {
         result->unavailable += in_time;
-        histogram_add(&result->unavailable_latency_us, latency_us);
+        histogram_add(&result->unavailable_latency_us, at_us - c->sent_us);
     } else {
         if (result->other == 0) {
             (void)fprintf(stderr, "load: first odd answer: %.*s\n", 300, c->answer);
