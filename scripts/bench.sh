@@ -25,6 +25,10 @@ FORCE=1 scripts/stack.sh reset >/dev/null 2>&1 || true
 scripts/stack.sh up --servers-only="$servers"
 eval "$(scripts/stack.sh env)"
 read -r BENCH_POSTGRES_PID _ <build/bench-stack/run/postgres.pid
+if [ -f build/bench-stack/run/kafka.pid ]; then
+    read -r BENCH_KAFKA_PID _ <build/bench-stack/run/kafka.pid
+    export BENCH_KAFKA_PID
+fi
 # shellcheck disable=SC2012 # version numbers, not file names
 BENCH_PGBENCH=$(ls -d /usr/lib/postgresql/*/bin/pgbench | sort -V | tail -1)
 BENCH_RECVLOGICAL=${BENCH_PGBENCH%/*}/pg_recvlogical

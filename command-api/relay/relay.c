@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <string.h>
 
+#include "command-api/relay/pace.h"
 #include "common/base/clock.h"
 #include "common/base/hash.h"
 #include "common/base/mem.h"
@@ -35,6 +36,8 @@ struct relay {
     uint64_t idle_position; /* the newest FEED_PROGRESS */
     bool running;
     bool standing_by;
+    struct pace pace;
+    uint32_t taken;    /* items, in this turn */
     bool holding_back; /* nothing more can be taken before something is acknowledged */
     bool progressed;   /* something was confirmed since the last failure */
     bool publisher_reachable;
@@ -216,7 +219,7 @@ static enum err_code take_items(struct relay *relay, bool *more, struct err *err
 
     *more = false;
     relay->holding_back = false;
-    for (int i = 0; i < CHANGES_PER_TURN && code == ERR_OK; i++) {
+    for (relay->taken = 0; relay->taken < CHANGES_PER_TURN && code == ERR_OK; relay->taken++) {
         if (relay->current - relay->oldest >= RELAY_TRANSACTIONS_MAX - 1) {
             relay->holding_back = true;
             return ERR_OK;
@@ -252,6 +255,7 @@ static enum err_code take_items(struct relay *relay, bool *more, struct err *err
 }
 
 static void wait_for_news(struct relay *relay) {
+    const int gather_ms = relay->holding_back ? 0 : pace_gather_ms(&relay->pace);
     struct pollfd fds[3] = {
         {.fd = stop_fd(relay->options.stop), .events = POLLIN},
         {.fd = relay->options.publisher->ops->descriptor(relay->options.publisher),
@@ -261,6 +265,10 @@ static void wait_for_news(struct relay *relay) {
          .events = POLLIN},
     };
 
+    if (gather_ms > 0) {
+        (void)poll(fds, 1, gather_ms); /* but for a stop */
+        return;
+    }
     (void)poll(fds, ARRAY_LEN(fds), IDLE_WAIT_MS);
 }
 
@@ -270,6 +278,7 @@ static enum err_code turn(struct relay *relay, bool *more, struct err *err) {
     const uint64_t oldest = relay->oldest;
     const uint64_t in_flight = relay->in_flight;
 
+    pace_note(&relay->pace, clock_monotonic_us(), relay->taken);
     if (code == ERR_OK) {
         code =
             of_end(relay, END_PUBLISHER, publisher->ops->poll(publisher, 0, delivered, relay, err));

@@ -1,0 +1,25 @@
+/*
+ * How long the relay gathers before it looks at the feed again. Each look costs wake-ups here, in
+ * the sender, in librdkafka and in the broker, however little it brings: with little to do nothing
+ * is gathered and an event goes out at once; the more comes, the longer, up to PACE_GATHER_MS_MAX.
+ * Pure: the caller tells the time.
+ */
+#ifndef DAYBOOK_COMMAND_API_RELAY_PACE_H
+#define DAYBOOK_COMMAND_API_RELAY_PACE_H
+
+#include <stdint.h>
+
+enum { PACE_GATHER_MS_MAX = 4 };
+
+struct pace {
+    int64_t window_ends_at_us;
+    uint32_t taken;  /* in this window */
+    uint32_t before; /* in the last one */
+};
+
+/* So many changes were taken just now. */
+void pace_note(struct pace *pace, int64_t now_us, uint32_t taken);
+/* After a look that left nothing behind: 0 to PACE_GATHER_MS_MAX milliseconds. */
+int pace_gather_ms(const struct pace *pace);
+
+#endif
