@@ -1,15 +1,16 @@
 #include "command-api/relay/pace.h"
 
-/* What is taken in a window without gathering, and what each further millisecond needs: from 2,000
- * changes a second on, the longest from 4,500. */
-enum { WINDOW_US = 16000, AT_ONCE = 32, PER_MS = 10 };
+/* What is taken in a window without gathering; what each millisecond of gathering needs; and how
+ * many changes a look is to bring: more need no gathering, and a backlog is not slowed down. */
+enum { WINDOW_MS = 16, AT_ONCE = 32, PER_MS = 32, ENOUGH = 96 };
 
 void pace_note(struct pace *pace, int64_t now_us, uint32_t taken) {
     if (now_us >= pace->window_ends_at_us) {
         /* After a pause of a whole window nothing was taken in the last one. */
-        pace->before = now_us < pace->window_ends_at_us + WINDOW_US ? pace->taken : 0;
+        pace->before =
+            now_us < pace->window_ends_at_us + WINDOW_MS * INT64_C(1000) ? pace->taken : 0;
         pace->taken = 0;
-        pace->window_ends_at_us = now_us + WINDOW_US;
+        pace->window_ends_at_us = now_us + WINDOW_MS * INT64_C(1000);
     }
     pace->taken += taken;
 }
@@ -20,6 +21,7 @@ int pace_gather_ms(const struct pace *pace) {
     if (most < AT_ONCE + PER_MS) {
         return 0;
     }
-    const uint32_t ms = (most - AT_ONCE) / PER_MS;
-    return ms < PACE_GATHER_MS_MAX ? (int)ms : PACE_GATHER_MS_MAX;
+    const uint32_t afforded_ms = (most - AT_ONCE) / PER_MS;
+    const uint32_t needed_ms = ENOUGH * WINDOW_MS / most;
+    return (int)(afforded_ms < needed_ms ? afforded_ms : needed_ms);
 }

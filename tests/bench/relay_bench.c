@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/base/clock.h"
 #include "tests/bench/bench_process.h"
@@ -74,7 +75,7 @@ static void drain_with_recvlogical(struct stage *stage) {
 static void drain_with_relay(struct stage *stage) {
     char topic[64];
 
-    (void)snprintf(topic, sizeof(topic), "bench-b-%d", ++stage->runs);
+    (void)snprintf(topic, sizeof(topic), "bench-b-%d-%d", (int)getpid(), ++stage->runs);
     copy_slot(stage, "bench_b");
     stage_start_relay(stage, "bench_b", topic);
     const int64_t begun_us = clock_monotonic_us();

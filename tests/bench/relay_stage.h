@@ -28,6 +28,7 @@ struct stage {
     long events;
     double seconds;
     int rounds;
+    char trips_topic[64]; /* a kept stack has those of earlier runs */
     int runs; /* numbers what must not be named twice */
 };
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/base/clock.h"
 #include "tests/bench/histogram.h"
@@ -16,8 +17,9 @@ struct trip {
     struct stage *stage;
     const char *topic;
     int events_per_transaction;
-    long first; /* number of the first event */
-    long count; /* how many are sent */
+    long first;   /* number of the first event */
+    long count;   /* how many are sent */
+    long warm_up; /* the first so many don't count */
     atomic_bool stopped;
     _Atomic int64_t *committed_us; /* by number - first; 0: not yet */
     struct histogram latency_us;
@@ -43,7 +45,9 @@ static void note_arrival(struct trip *trip, const rd_kafka_message_t *message) {
     const int64_t committed_us = trip->committed_us[index];
     trip->received++;
     /* What arrives before the writer has its answer took no time that anybody could see. */
-    histogram_add(&trip->latency_us, committed_us > 0 ? now_us - committed_us : 0);
+    if (index >= trip->warm_up) {
+        histogram_add(&trip->latency_us, committed_us > 0 ? now_us - committed_us : 0);
+    }
 }
 
 static void *consume(void *arg) {
@@ -157,9 +161,10 @@ static void run_trip(struct stage *stage, int events_per_s, bool relay,
         stage_give_up("start", "no memory");
     }
     trip->stage = stage;
-    trip->topic = "bench-c";
+    trip->topic = stage->trips_topic;
     trip->events_per_transaction = events_per_s / TRANSACTIONS_PER_S;
-    trip->count = (long)(stage->seconds * events_per_s);
+    trip->warm_up = events_per_s; /* a second: connections, and a broker that was just started */
+    trip->count = trip->warm_up + (long)(stage->seconds * events_per_s);
     trip->first = (long)++stage->runs * 100000000;
     void *stamps = calloc((size_t)trip->count, sizeof(trip->committed_us[0]));
     trip->committed_us = stamps;
@@ -188,7 +193,8 @@ void relay_trips_run(struct stage *stage) {
     static const struct trip_names d1 = {"d_poller_1000_p50", "d_poller_1000_p99"};
 
     (void)stage_sql(stage->pg, "SELECT pg_create_logical_replication_slot('bench_c', 'pgoutput')");
-    stage_start_relay(stage, "bench_c", "bench-c");
+    (void)snprintf(stage->trips_topic, sizeof(stage->trips_topic), "bench-c-%d", (int)getpid());
+    stage_start_relay(stage, "bench_c", stage->trips_topic);
     run_trip(stage, 1000, true, &c1);
     run_trip(stage, 10000, true, &c10);
     stage_stop_relay(stage, "bench_c");
