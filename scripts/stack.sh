@@ -2,7 +2,7 @@
 # The local stack: PostgreSQL, Redis, Kafka, the four services and the gateway, all on loopback.
 #
 #   scripts/stack.sh up [--servers-only[=NAME,…]] | down | status | logs [NAME] [-f] | reset | demo | env
-#   scripts/stack.sh start|stop|restart|kill NAME      (kill: SIGKILL)
+#   scripts/stack.sh start|stop|restart|kill NAME      (kill: SIGKILL; kafka-2: a second broker, for tests)
 #
 # 1. An instance is named by DAYBOOK_STACK (default "local"); all its state is under
 #    build/<instance>/ (DAYBOOK_STATE_DIR). Ports: infra/local.env, each + DAYBOOK_PORT_OFFSET.
@@ -60,6 +60,7 @@ port_of() {
     postgres) echo "$pg_port" ;;
     redis) echo "$redis_port" ;;
     kafka) echo "$kafka_port" ;;
+    kafka-2) echo $((kafka_controller_port + 1)) ;;
     command-api) echo "$command_port" ;;
     relay) echo "$relay_port" ;;
     projector) echo "$projector_port" ;;
@@ -333,21 +334,24 @@ keep_class_archive() { # after a broker has ended
     mkdir -p "${archive%/*}" && cp "$state/kafka/classes.jsa" "$archive.$$" &&
         mv "$archive.$$" "$archive" && rm -f "$state/kafka/classes.jsa"
 }
+# An archive of the loaded classes halves the start; a broker makes it when it first ends, and all
+# stacks share it. The JVM checks that it fits and does without when it doesn't.
+kafka_flags() { # ARCHIVE: sets flags
+    flags=(-Xmx512m -Xms128m -XX:+UseSerialGC -XX:TieredStopAtLevel=4 -Xshare:auto
+        -Dorg.slf4j.simpleLogger.defaultLogLevel=warn
+        -Dorg.slf4j.simpleLogger.showDateTime=true)
+    if [ -f "$1" ]; then
+        flags+=("-XX:SharedArchiveFile=$1" -Xlog:cds=off -Xlog:cds+dynamic=off)
+    fi
+}
 start_kafka() {
-    local dir=$state/kafka classpath archive
+    local dir=$state/kafka classpath archive flags
     classpath=$(scripts/kafka.sh) || return 1
     mkdir -p "$dir"
     sed -e "s|@KAFKA_PORT@|$kafka_port|g" -e "s|@KAFKA_CONTROLLER_PORT@|$kafka_controller_port|g" \
         -e "s|@STATE@|$state|g" infra/kafka/server.properties >"$dir/server.properties"
-    # An archive of the loaded classes halves the start; a broker makes it when it first ends, and all
-    # stacks share it. The JVM checks that it fits and does without when it doesn't.
     archive=$(class_archive)
-    local flags=(-Xmx512m -Xms128m -XX:+UseSerialGC -XX:TieredStopAtLevel=4 -Xshare:auto
-        -Dorg.slf4j.simpleLogger.defaultLogLevel=warn
-        -Dorg.slf4j.simpleLogger.showDateTime=true)
-    if [ -f "$archive" ]; then
-        flags+=("-XX:SharedArchiveFile=$archive" -Xlog:cds=off -Xlog:cds+dynamic=off)
-    fi
+    kafka_flags "$archive"
     if [ ! -f "$dir/data/meta.properties" ]; then
         local id
         id=-
@@ -362,8 +366,28 @@ start_kafka() {
     [ -f "$archive" ] || flags+=("-XX:ArchiveClassesAtExit=$dir/classes.jsa" -Xlog:cds=off -Xlog:cds+dynamic=off)
     launch kafka "$(java_bin)" "${flags[@]}" -cp "$classpath" kafka.Kafka "$dir/server.properties"
 }
+start_second_kafka() { # a broker beside the first, which stays the controller
+    local dir=$state/kafka-2 classpath flags
+    classpath=$(scripts/kafka.sh) || return 1
+    mkdir -p "$dir"
+    sed -e 's|^process.roles=.*|process.roles=broker|' -e 's|^node.id=.*|node.id=2|' \
+        -e 's|^listeners=.*|listeners=BROKER://127.0.0.1:@KAFKA_PORT@|' \
+        -e "s|@KAFKA_PORT@|$(port_of kafka-2)|g" -e "s|@KAFKA_CONTROLLER_PORT@|$kafka_controller_port|g" \
+        -e "s|@STATE@/kafka/|$dir/|g" infra/kafka/server.properties >"$dir/server.properties"
+    kafka_flags "$(class_archive)"
+    if [ ! -f "$dir/data/meta.properties" ]; then
+        "$(java_bin)" "${flags[@]}" -cp "$classpath" kafka.tools.StorageTool format \
+            -t "$(sed -n 's/^cluster.id=//p' "$state/kafka/data/meta.properties")" \
+            -c "$dir/server.properties" --ignore-formatted >"$logs/kafka-2-format.log" 2>&1 || {
+            warn "the second broker's storage can't be formatted — see $logs/kafka-2-format.log"
+            return 1
+        }
+    fi
+    launch kafka-2 "$(java_bin)" "${flags[@]}" -cp "$classpath" kafka.Kafka "$dir/server.properties"
+}
+ready_port() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 ready_kafka() { # the broker has registered and its log says so is version-bound; the port is not
-    (exec 3<>"/dev/tcp/127.0.0.1/$kafka_port") 2>/dev/null
+    ready_port "$kafka_port"
 }
 
 # --- services and gateway ------------------------------------------------------------------------
@@ -409,6 +433,7 @@ start_one() {
     postgres) start_postgres ;;
     redis) start_redis ;;
     kafka) start_kafka ;;
+    kafka-2) start_second_kafka ;;
     command-api) start_command_api ;;
     relay) start_relay ;;
     projector*) start_projector "$1" ;;
@@ -422,6 +447,7 @@ wait_ready() {
     postgres) wait_for postgres ready_postgres ;;
     redis) wait_for redis ready_redis ;;
     kafka) wait_for kafka ready_kafka ;;
+    kafka-2) wait_for kafka-2 ready_port "$(port_of kafka-2)" ;;
     gateway) wait_for gateway http_ready "$gateway_port" health ;;
     *) wait_for "$1" http_ready "$(port_of "$1")" ready ;;
     esac
@@ -533,7 +559,7 @@ all_running() { # everything that has a pid file, newest kind first
     local name
     for name in gateway query-api; do echo "$name"; done
     for name in "$run"/projector*.pid; do [ -e "$name" ] && basename "$name" .pid; done
-    for name in relay command-api kafka redis postgres; do echo "$name"; done
+    for name in relay command-api kafka-2 kafka redis postgres; do echo "$name"; done
 }
 down() {
     [ -d "$run" ] || { say 'nothing is running'; return 0; }
@@ -601,7 +627,7 @@ reset() {
     fi
     down
     load_secrets 2>/dev/null || true
-    rm -rf "${state:?}/postgres" "$state/redis" "$state/kafka" "$state/gateway" "$state/logs" \
+    rm -rf "${state:?}/postgres" "$state/redis" "$state/kafka" "$state/kafka-2" "$state/gateway" "$state/logs" \
         "$state/secrets.env" "$run" "${socket_dir:?}"
     say "deleted the data under $state"
 }

@@ -93,3 +93,21 @@ void topic_repeat_last(const char *topic, int partition) {
     rd_kafka_message_destroy(message);
     rd_kafka_destroy(consumer);
 }
+
+int topic_led_by(const char *topic, int broker) {
+    rd_kafka_t *kafka = client(RD_KAFKA_PRODUCER);
+    rd_kafka_topic_t *handle = rd_kafka_topic_new(kafka, topic, NULL);
+    const struct rd_kafka_metadata *metadata = NULL;
+    int led = 0;
+
+    cr_assert_eq(rd_kafka_metadata(kafka, 0, handle, &metadata, WAIT_MS),
+                 RD_KAFKA_RESP_ERR_NO_ERROR);
+    cr_assert_eq(metadata->topic_cnt, 1);
+    for (int i = 0; i < metadata->topics[0].partition_cnt; i++) {
+        led += metadata->topics[0].partitions[i].leader == broker ? 1 : 0;
+    }
+    rd_kafka_metadata_destroy(metadata);
+    rd_kafka_topic_destroy(handle);
+    rd_kafka_destroy(kafka);
+    return led;
+}

@@ -11,5 +11,7 @@ void topic_set(const char *topic, const char *name, const char *value);
 void topic_append_foreign(const char *topic, int partition);
 /* Appends the last record of a partition once more. */
 void topic_repeat_last(const char *topic, int partition);
+/* How many of its partitions this broker leads. */
+int topic_led_by(const char *topic, int broker);
 
 #endif
