@@ -2,7 +2,7 @@
 
 /* What is taken in a window without gathering; what each millisecond of gathering needs; and how
  * many changes a look is to bring: more need no gathering, and a backlog is not slowed down. */
-enum { WINDOW_MS = 16, AT_ONCE = 32, PER_MS = 32, ENOUGH = 96 };
+enum { WINDOW_MS = 16, AT_ONCE = 32, PER_MS = 32, ENOUGH = 64 };
 
 void pace_note(struct pace *pace, int64_t now_us, uint32_t taken) {
     if (now_us >= pace->window_ends_at_us) {

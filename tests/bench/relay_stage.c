@@ -89,6 +89,10 @@ void stage_start_relay(struct stage *stage, const char *slot, const char *topic)
     char program[512];
     const char *const argv[] = {program, NULL};
 
+    /* What an earlier relay with this slot has noted would not fit the topic. */
+    (void)snprintf(texts[0], sizeof(texts[0]), "DELETE FROM daybook.relay_state WHERE slot = '%s'",
+                   slot);
+    (void)stage_sql(stage->pg, texts[0]);
     (void)snprintf(program, sizeof(program), "%s/daybook-relay", bench_env("DAYBOOK_BIN_DIR"));
     (void)snprintf(texts[0], sizeof(texts[0]), "DAYBOOK_HTTP_PORT=%u", stage->port);
     (void)snprintf(texts[1], sizeof(texts[1]), "DAYBOOK_WRITE_DATABASE_URL=%s",
