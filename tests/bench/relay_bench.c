@@ -6,10 +6,12 @@
  *   c  from a commit's acknowledgement to a waiting consumer, through the relay, at 1,000 and at
  *      10,000 events a second
  *   d  the same through a poller that looks every 100 ms
- *   e  one-row transactions of pgbench into the log, without and with the relay attached
+ *   e  deposits through the command API, without and with the relay attached: as fast as they go
+ *      (append_with_relay) and at a fixed rate (append_with_relay_paced)
  *
  * a and b in turns, several rounds, each on a copy of the same slot; medians count. BENCH_ROUNDS
- * (3), BENCH_EVENTS (1,000,000), BENCH_SECONDS (8) of each latency and of e.
+ * (3), BENCH_EVENTS (1,000,000), BENCH_SECONDS (8) of each latency, after a second that does not
+ * count, and of e; BENCH_APPEND_RATE (10,000/s); BENCH_PARTS: only these, by letter (abcde).
  */
 #include "tests/bench/relay_stage.h"
 
