@@ -1,0 +1,20 @@
+/* The reader on Kafka: librdkafka's simple consumer, which can start and stop each partition by
+ * itself, all feeding one queue. */
+#ifndef DAYBOOK_ADAPTERS_READER_KAFKA_H
+#define DAYBOOK_ADAPTERS_READER_KAFKA_H
+
+#include "common/base/log.h"
+#include "common/ports/event_reader.h"
+
+struct reader_kafka_options {
+    const char *brokers; /* all strings are borrowed */
+    const char *topic;
+    int32_t partitions;
+    int64_t timeout_ms; /* of requests */
+    int64_t ahead_kib;  /* fetched ahead at most, per partition; 0: 2 MiB */
+    struct log *log;
+};
+
+struct event_reader *reader_kafka_new(const struct reader_kafka_options *options);
+
+#endif
