@@ -25,6 +25,8 @@ static const struct config_key keys[] = {
      false, "ms", "a replica silent for so long loses its partitions"},
     {"DAYBOOK_STALL_MS", CONFIG_INT, KEY(stall_ms), "30000", 1000, 3600000, NULL, false, "ms",
      "no progress for so long while there is a lag: not ready"},
+    {"DAYBOOK_REBUILD_THREADS", CONFIG_INT, KEY(rebuild_threads), "2", 1, 32, NULL, false, "",
+     "partitions that a rebuild reads at the same time"},
     {"DAYBOOK_CONNECT_TIMEOUT_MS", CONFIG_INT, KEY(connect_timeout_ms), "5000", 100, 60000, NULL,
      false, "ms", "longest wait for a connection"},
     {"DAYBOOK_STATEMENT_TIMEOUT_MS", CONFIG_INT, KEY(statement_timeout_ms), "30000", 100, 600000,

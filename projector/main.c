@@ -4,14 +4,16 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/adapters/builder_pg.h"
+#include "common/adapters/builder_redis.h"
 #include "common/adapters/member_kafka.h"
 #include "common/adapters/reader_kafka.h"
 #include "common/adapters/scan_pg.h"
+#include "common/adapters/scan_redis.h"
 #include "common/adapters/sink_pg.h"
 #include "common/adapters/sink_redis.h"
+#include "projector/commands.h"
 #include "projector/serve.h"
-
-enum { ARGUMENTS_MAX = 16 };
 
 static enum err_code make_sink(const struct world *world, const struct projection *projection,
                                unsigned store, enum sink_stage stage,
@@ -48,12 +50,46 @@ static enum err_code make_scan(const struct world *world, const struct projectio
                                unsigned store, struct model_scan **out, struct err *err) {
     const struct projector_config *config = world->config;
 
-    (void)store;
-    (void)err;
+    if (store == STORE_REDIS) {
+        return scan_redis_new(
+            &(struct scan_redis_options){
+                .url = config->redis_url,
+                .projection = projection,
+                .partitions = (int32_t)config->topic_partitions,
+                .timeout_ms = config->connect_timeout_ms,
+                .log = world->log,
+            },
+            out, err);
+    }
     *out = scan_pg_new(&(struct scan_pg_options){
         .url = config->read_database_url,
         .projection = projection,
         .partitions = (int32_t)config->topic_partitions,
+        .connect_timeout_ms = config->connect_timeout_ms,
+        .statement_timeout_ms = config->statement_timeout_ms,
+        .log = world->log,
+    });
+    return ERR_OK;
+}
+
+static enum err_code make_builder(const struct world *world, const struct projection *projection,
+                                  unsigned store, struct model_builder **out, struct err *err) {
+    const struct projector_config *config = world->config;
+
+    if (store == STORE_REDIS) {
+        return builder_redis_new(
+            &(struct builder_redis_options){
+                .url = config->redis_url,
+                .projection = projection,
+                .partitions = (int32_t)config->topic_partitions,
+                .timeout_ms = config->connect_timeout_ms,
+                .log = world->log,
+            },
+            out, err);
+    }
+    *out = builder_pg_new(&(struct builder_pg_options){
+        .url = config->read_database_url,
+        .projection = projection,
         .connect_timeout_ms = config->connect_timeout_ms,
         .statement_timeout_ms = config->statement_timeout_ms,
         .log = world->log,
@@ -82,14 +118,22 @@ static struct group_member *make_member(const struct world *world, const char *g
     });
 }
 
+struct arguments {
+    const char *projections;
+    const char *words[COMMAND_WORDS_MAX];
+    size_t word_count;
+};
+
 /* Takes our own arguments out; what is left is for config_main. */
-static int take_arguments(int argc, char **argv, const char **projections) {
+static int take_arguments(int argc, char **argv, struct arguments *out) {
+    static const char option[] = "--projections=";
     int left = 1;
 
     for (int i = 1; i < argc; i++) {
-        static const char option[] = "--projections=";
         if (strncmp(argv[i], option, sizeof(option) - 1) == 0) {
-            *projections = argv[i] + sizeof(option) - 1;
+            out->projections = argv[i] + sizeof(option) - 1;
+        } else if (argv[i][0] != '-' && out->word_count < COMMAND_WORDS_MAX) {
+            out->words[out->word_count++] = argv[i];
         } else {
             argv[left++] = argv[i];
         }
@@ -100,26 +144,35 @@ static int take_arguments(int argc, char **argv, const char **projections) {
 
 int main(int argc, char **argv) {
     struct projector_config config = {0};
-    const char *projections = NULL;
+    struct arguments arguments = {0};
     int exit_code = 0;
 
-    argc = take_arguments(argc, argv, &projections);
+    argc = take_arguments(argc, argv, &arguments);
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        command_print_help();
+    }
     if (config_main(&projector_config_spec, argc, argv, &config, &exit_code) == CONFIG_EXIT) {
         return exit_code;
     }
     const char *const configured = config.projections;
-    if (projections != NULL) {
-        config.projections = projections;
+    if (arguments.projections != NULL) {
+        config.projections = arguments.projections;
     }
+    const bool command = arguments.word_count > 0;
     const struct world world = {
         .config = &config,
-        .log = log_new("projector", config.log_level, STDERR_FILENO),
+        .log = log_new("projector",
+                       command && config.log_level == LOG_LEVEL_INFO ? LOG_LEVEL_WARN
+                                                                     : config.log_level,
+                       STDERR_FILENO),
         .sink = make_sink,
         .scan = make_scan,
+        .builder = make_builder,
         .reader = make_reader,
         .member = make_member,
     };
-    exit_code = serve(&world);
+    exit_code =
+        command ? command_run(&world, arguments.words, arguments.word_count) : serve(&world);
     log_free(world.log);
     config.projections = configured;
     config_release(&projector_config_spec, &config);

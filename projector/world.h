@@ -4,6 +4,7 @@
 #define DAYBOOK_PROJECTOR_WORLD_H
 
 #include "common/ports/group_member.h"
+#include "common/ports/model_builder.h"
 #include "common/ports/model_scan.h"
 #include "common/runtime/health.h"
 #include "projector/config.h"
@@ -17,6 +18,8 @@ struct world {
                           struct projection_sink **out, struct err *err);
     enum err_code (*scan)(const struct world *world, const struct projection *projection,
                           unsigned store, struct model_scan **out, struct err *err);
+    enum err_code (*builder)(const struct world *world, const struct projection *projection,
+                             unsigned store, struct model_builder **out, struct err *err);
     struct event_reader *(*reader)(const struct world *world, int64_t ahead_kib);
     struct group_member *(*member)(const struct world *world, const char *group);
 };

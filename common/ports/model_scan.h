@@ -30,6 +30,8 @@ struct model_scan_ops {
      * a list all elements of its stream. */
     enum err_code (*find)(struct model_scan *scan, int32_t partition, const struct row *key,
                           scan_row_fn *fn, void *arg, struct err *err);
+    /* Offsets ascending within a stream; where only a verification asks, the first of each stream.
+     */
     enum err_code (*parked)(struct model_scan *scan, int32_t partition, sink_parked_fn *fn,
                             void *arg, struct err *err);
     enum err_code (*voids)(struct model_scan *scan, int32_t partition,
