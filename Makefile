@@ -116,6 +116,9 @@ down: ## stop exactly what was started; the data stay
 status: ## each process, its health, the projection lag
 	@scripts/stack.sh status
 
+scale: ## PROJECTORS=n: change the number of projectors while everything runs
+	@scripts/stack.sh scale "$(PROJECTORS)"
+
 logs: ## the last log lines; NAME=relay for one process, FOLLOW=1 to follow
 	@scripts/stack.sh logs $(NAME) $(if $(FOLLOW),-f)
 
@@ -154,4 +157,4 @@ help: ## this list
 	    awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo "  SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the normal build"
 
-.PHONY: all tests up down status logs reset demo test test-unit check check-headers format clean help
+.PHONY: all tests up down status scale logs reset demo test test-unit check check-headers format clean help

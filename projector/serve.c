@@ -10,6 +10,7 @@
 
 #include "common/base/mem.h"
 #include "common/http/http_server.h"
+#include "projector/prepare.h"
 #include "projector/registry.h"
 #include "projector/worker.h"
 
@@ -17,7 +18,6 @@ enum { PROJECTIONS_MAX = 16, NAME_BYTES = 96 };
 
 struct projection_process {
     const struct projection *projection;
-    struct process *process;
     char group[NAME_BYTES];
     struct projection_sink *sinks[WORKER_LANES_MAX];
     struct event_reader *readers[WORKER_LANES_MAX];
@@ -25,6 +25,7 @@ struct projection_process {
     size_t sink_count;
     struct group_member *member;
     struct worker *worker;
+    struct prepare_options prepare;
 };
 
 struct process {
@@ -67,6 +68,10 @@ static enum err_code make_sinks(struct process *p, struct projection_process *pp
     return code;
 }
 
+static enum err_code prepare(void *arg, struct err *err) {
+    return prepare_projection(arg, err);
+}
+
 static enum err_code start_projection(struct process *p, const struct projection *projection,
                                       struct err *err) {
     struct projection_process *pp = &p->projections[p->count++];
@@ -80,13 +85,18 @@ static enum err_code start_projection(struct process *p, const struct projection
     };
 
     pp->projection = projection;
-    pp->process = p;
     (void)snprintf(pp->group, sizeof(pp->group), "daybook-%s-v%d", projection->name,
                    projection->version);
     const enum err_code code = make_sinks(p, pp, err);
     if (code != ERR_OK) {
         return code;
     }
+    pp->prepare = (struct prepare_options){.world = p->world,
+                                           .projection = projection,
+                                           .metrics = p->metrics,
+                                           .health = options.health};
+    options.prepare = prepare;
+    options.prepare_arg = &pp->prepare;
     pp->member = p->world->member(p->world, pp->group);
     options.member = pp->member;
     for (size_t i = 0; i < pp->sink_count; i++) {

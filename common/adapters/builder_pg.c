@@ -322,6 +322,7 @@ struct model_builder *builder_pg_new(const struct builder_pg_options *options) {
     pg_conn_init(&self->conn, &(struct pg_conn_options){
                                   .url = options->url,
                                   .application_name = "daybook-projector rebuild",
+                                  .setup_sql = "SET client_min_messages = warning",
                                   .statements = statements,
                                   .statement_count = ARRAY_LEN(statements),
                                   .connect_timeout_ms = options->connect_timeout_ms,
