@@ -101,6 +101,14 @@ $(eval $(call test_binary,contract,$(CONTRACT_SRC)))
 $(eval $(call test_binary,integration,$(INTEGRATION_SRC)))
 $(eval $(call test_binary,e2e,$(E2E_SRC)))
 
+# A projector with a fourth projection that exists in the tests alone.
+FOUR := $(B)/tests/daybook-projector-four
+$(FOUR): $(call obj,$(call find,tests/projector_four)) $(B)/obj/projector/main.o $(LIB)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) -o $@ $^ $(LDFLAGS_ALL) $(LIBS)
+$(B)/tests/integration: | $(FOUR)
+
 tests: $(TEST_BIN) ## build the test programs
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
@@ -133,6 +141,9 @@ demo: ## bring the stack up and play a short story against it
 test: ## all tests: unit, contract, integration, end to end, on servers of their own
 	@scripts/test.sh all
 
+test-faults: ## projectors under load while everything fails: FAULTS=100 of them, a few minutes
+	@DAYBOOK_FAULTS=$(or $(FAULTS),100) scripts/test.sh faults
+
 test-unit: ## unit tests alone: no server, a few seconds
 	@scripts/test.sh unit
 
@@ -157,4 +168,4 @@ help: ## this list
 	    awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo "  SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the normal build"
 
-.PHONY: all tests up down status scale logs reset demo test test-unit check check-headers format clean help
+.PHONY: all tests up down status scale logs reset demo test test-unit test-faults check check-headers format clean help
