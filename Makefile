@@ -54,8 +54,9 @@ UNIT_SRC := $(filter-out $(UNIT_PURE_SRC),$(call find,tests/unit))
 CONTRACT_SRC := $(call find,tests/contract)
 INTEGRATION_SRC := $(call find,tests/integration)
 E2E_SRC := $(call find,tests/e2e)
+FAULTS_SRC := $(call find,tests/faults)
 THREADS_SRC := $(call find,tests/threads)
-TEST_BIN := $(addprefix $(B)/tests/,unit-pure unit contract integration e2e)
+TEST_BIN := $(addprefix $(B)/tests/,unit-pure unit contract integration e2e faults)
 
 all: $(BIN) ## build the four processes
 
@@ -100,6 +101,14 @@ $(eval $(call test_binary,unit,$(UNIT_SRC)))
 $(eval $(call test_binary,contract,$(CONTRACT_SRC)))
 $(eval $(call test_binary,integration,$(INTEGRATION_SRC)))
 $(eval $(call test_binary,e2e,$(E2E_SRC)))
+$(eval $(call test_binary,faults,$(FAULTS_SRC)))
+
+# Benchmarks: one program per tests/bench/<name>_bench.c, with the helpers beside it.
+BENCH_HELPERS := $(filter-out %_bench.c,$(call find,tests/bench))
+$(B)/bench/%: $(B)/obj/tests/bench/%_bench.o $(call obj,$(BENCH_HELPERS)) $(LIB)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) -o $@ $^ $(LDFLAGS_ALL) $(LIBS)
 
 # A projector with a fourth projection that exists in the tests alone.
 FOUR := $(B)/tests/daybook-projector-four
@@ -111,7 +120,38 @@ $(B)/tests/integration: | $(FOUR)
 
 tests: $(TEST_BIN) ## build the test programs
 
--include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
+# The fuzzers: libFuzzer, so clang, whatever CC is. All objects once more, in a variant of their own;
+# each tests/fuzz/fuzz_NAME.c becomes build/fuzz/bin/NAME.
+FUZZ_B := build/fuzz
+FUZZ_CC ?= clang
+FUZZ_SECONDS ?= 60
+FUZZ_SANITIZE := address,undefined
+# Warnings are the other builds' affair; librdkafka's macros are GNU C, which clang tells from C17.
+FUZZ_WARN := -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wvla
+FUZZ_CFLAGS := $(STD) $(FUZZ_WARN) -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all \
+    -fsanitize=fuzzer-no-link$(comma)$(FUZZ_SANITIZE) -MMD -MP
+FUZZ_SRC := $(call find,tests/fuzz)
+FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(filter tests/fuzz/fuzz_%.c,$(FUZZ_SRC)))
+FUZZ_SUPPORT_SRC := $(filter-out tests/fuzz/fuzz_%.c,$(FUZZ_SRC))
+fuzz_obj = $(patsubst %,$(FUZZ_B)/obj/%.o,$(basename $(1)))
+
+$(FUZZ_B)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	@echo "  CC      $< (fuzz)"
+	@$(FUZZ_CC) $(FUZZ_CFLAGS) -c $< -o $@
+
+$(FUZZ_B)/libdaybook.a: $(call fuzz_obj,$(LIB_SRC)) $(JSON_OBJ)
+	@echo "  AR      $@"
+	@rm -f $@ && ar rcs $@ $^
+
+$(FUZZ_B)/bin/%: $(FUZZ_B)/obj/tests/fuzz/fuzz_%.o $(call fuzz_obj,$(FUZZ_SUPPORT_SRC)) $(FUZZ_B)/libdaybook.a
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(FUZZ_CC) -o $@ $^ -fsanitize=fuzzer$(comma)$(FUZZ_SANITIZE) -Wl,--as-needed -pthread $(LIBS)
+
+fuzzers: $(addprefix $(FUZZ_B)/bin/,$(FUZZ_NAMES)) ## build the fuzzers
+
+-include $(shell find $(B)/obj $(FUZZ_B)/obj -name '*.d' 2>/dev/null)
 
 # --- the local stack (scripts/stack.sh) ---
 
@@ -141,11 +181,20 @@ demo: ## bring the stack up and play a short story against it
 test: ## all tests: unit, contract, integration, end to end, on servers of their own
 	@scripts/test.sh all
 
-test-faults: ## projectors under load while everything fails: FAULTS=100 of them, a few minutes
-	@DAYBOOK_FAULTS=$(or $(FAULTS),100) scripts/test.sh faults
+test-faults: ## the fault tests alone, long: DAYBOOK_FAULT_ROUNDS (20) times what `make test` does
+	@DAYBOOK_FAULT_ROUNDS=$${DAYBOOK_FAULT_ROUNDS:-20} scripts/test.sh faults
 
 test-unit: ## unit tests alone: no server, a few seconds
 	@scripts/test.sh unit
+
+bench-write: ## the write side beside pgbench and a bulk load: a table, ratios, build/bench/write.json
+	@scripts/bench.sh write
+
+fuzz: ## every fuzzer for FUZZ_SECONDS (60); NAME=amount for one
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh $(NAME)
+
+bench-projector: ## live application and rebuild beside the naive way and a bare consumer
+	@scripts/bench.sh projector
 
 check: ## clang-format, clang-tidy, cppcheck, shellcheck, layering, headers compile alone
 	@scripts/check.sh
@@ -161,11 +210,11 @@ $(B)/headers/%.ok: %.h
 	@echo 'typedef int header_alone;' | $(CC) $(STD) $(WARN) -include $< -x c -fsyntax-only - && touch $@
 
 clean: ## delete what was built; the stack's data stay
-	@rm -rf build/release build/address-undefined build/thread build/headers
+	@rm -rf build/release build/address-undefined build/thread build/fuzz build/headers
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | \
 	    awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo "  SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the normal build"
 
-.PHONY: all tests up down status scale logs reset demo test test-unit test-faults check check-headers format clean help
+.PHONY: all tests up down status scale logs reset demo test test-faults fuzz fuzzers test-unit bench-write bench-projector check check-headers format clean help

@@ -36,6 +36,7 @@ struct command_job {
 
     /* The shard's. */
     struct stream_entry *entry;
+    size_t arrival; /* its place in the batch as it came in */
     struct command_job *next_in_stream;
     struct command_job *repeats; /* the job of this batch with the same key */
     bool done;

@@ -48,7 +48,19 @@ bool if_match_parse(struct str value, int64_t *expected_version) {
     if (text.len >= 2 && text.ptr[0] == '"' && text.ptr[text.len - 1] == '"') {
         text = str_of(text.ptr + 1, text.len - 2);
     }
-    return str_to_i64(text, expected_version) && *expected_version > 0;
+    /* Tags are compared as text: "05" is not the tag of version 5. */
+    return text.len > 0 && text.ptr[0] != '0' && str_to_i64(text, expected_version) &&
+           *expected_version > 0;
+}
+
+bool metadata_is_acceptable(struct str value) {
+    for (size_t i = 0; i < value.len; i++) {
+        const unsigned char c = (unsigned char)value.ptr[i];
+        if (c < 0x20 || c == 0x7f) {
+            return false;
+        }
+    }
+    return value.len <= METADATA_BYTES_MAX && str_is_utf8(value);
 }
 
 static bool is_lower_hex(struct str text) {
@@ -86,35 +98,40 @@ bool traceparent_is_valid(struct str value) {
 static bool read_metadata(struct http_request *request, const char *name, struct str *out) {
     const struct str value = http_request_header(request, name);
 
-    if (value.len > METADATA_BYTES_MAX || !str_is_utf8(value)) {
+    if (!metadata_is_acceptable(value)) {
         (void)problem_respond(request, 400, "header_invalid", "Header not acceptable",
-                              "%s must be UTF-8 text of at most %d bytes", name,
-                              METADATA_BYTES_MAX);
+                              "%s must be UTF-8 text of at most %d bytes, without control "
+                              "characters",
+                              name, METADATA_BYTES_MAX);
         return false;
     }
     *out = value;
     return true;
 }
 
+/* A precondition that can't be understood is refused, an empty or second one too: to leave it out
+ * would be to act where the client said not to. */
 static bool read_preconditions(struct http_request *request, struct command_job *job) {
-    const struct str match = http_request_header(request, "If-Match");
-    const struct str none_match = http_request_header(request, "If-None-Match");
+    const size_t matches = http_request_header_count(request, "If-Match");
+    const size_t none_matches = http_request_header_count(request, "If-None-Match");
 
     job->expected_version = EXPECT_ANY;
-    if (match.len > 0 && !if_match_parse(match, &job->expected_version)) {
+    if (matches > 1 || (matches == 1 && !if_match_parse(http_request_header(request, "If-Match"),
+                                                        &job->expected_version))) {
         (void)problem_respond(request, 400, "if_match_invalid", "If-Match not acceptable",
                               "If-Match must be one stream version such as \"5\", or *");
         return false;
     }
-    if (none_match.len > 0) {
-        if (!str_eq(str_trim(none_match), STR("*")) || match.len > 0) {
-            (void)problem_respond(request, 400, "if_none_match_invalid",
-                                  "If-None-Match not acceptable",
-                                  "on commands If-None-Match may only be *, without If-Match");
-            return false;
-        }
-        job->expected_version = 0;
+    if (none_matches == 0) {
+        return true;
     }
+    if (none_matches > 1 || matches > 0 ||
+        !str_eq(str_trim(http_request_header(request, "If-None-Match")), STR("*"))) {
+        (void)problem_respond(request, 400, "if_none_match_invalid", "If-None-Match not acceptable",
+                              "on commands If-None-Match may only be *, once, without If-Match");
+        return false;
+    }
+    job->expected_version = 0;
     return true;
 }
 

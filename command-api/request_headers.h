@@ -13,8 +13,12 @@ bool content_type_is_json(struct str value);
 /* The key: a quoted string as in draft-ietf-httpapi-idempotency-key-header-07, or the bare token;
  * 1 … IDEMPOTENCY_KEY_BYTES_MAX visible ASCII characters. False when ill-formed. */
 MUST_CHECK bool idempotency_key_parse(struct str value, struct str *key);
-/* An entity tag of ours ("5" or 5), or *. False when ill-formed. RFC 9110 section 13.1. */
+/* An entity tag of ours ("5" or 5, as we write it: no leading zero), or *. False when ill-formed.
+ * RFC 9110 section 13.1. */
 MUST_CHECK bool if_match_parse(struct str value, int64_t *expected_version);
+/* For X-Causation-ID and X-Actor: UTF-8 of at most 128 bytes, without control characters. May be
+ * empty. */
+bool metadata_is_acceptable(struct str value);
 /* W3C Trace Context, version 00: 2-32-16-2 lower-case hex digits, ids not all zero. */
 bool traceparent_is_valid(struct str value);
 

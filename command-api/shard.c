@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -125,6 +126,8 @@ static enum err_code load_streams(struct shard *shard, enum load_scope scope, si
         if (code == ERR_OK) {
             loading.entries[i]->loaded = true;
             loading.entries[i]->fresh = true;
+            loading.entries[i]->moved =
+                loading.entries[i]->committed.version != loading.streams[i].after_version;
         } else {
             stream_entry_forget(loading.entries[i]);
         }
@@ -436,6 +439,19 @@ static void answer_repeats(struct shard *shard) {
     }
 }
 
+/* Streams in the order of their hashes, the same in every replica: two that append to the same
+ * streams at once wait for each other instead of locking each other out. Within a stream in order
+ * of arrival. */
+static int compare_places(const void *a, const void *b) {
+    const struct command_job *x = *(struct command_job *const *)a;
+    const struct command_job *y = *(struct command_job *const *)b;
+
+    if (x->entry->hash != y->entry->hash) {
+        return x->entry->hash < y->entry->hash ? -1 : 1;
+    }
+    return x->arrival < y->arrival ? -1 : 1;
+}
+
 static void begin_batch(struct shard *shard, struct command_job **jobs, size_t count) {
     shard->job_count = count;
     memcpy(shard->jobs, jobs, count * sizeof(jobs[0]));
@@ -447,11 +463,13 @@ static void begin_batch(struct shard *shard, struct command_job **jobs, size_t c
         job->entry->in_batch = true;
         job->entry->fresh = false;
         job->entry->doubtful = false;
+        job->arrival = i;
         job->next_in_stream = job->entry->first_in_batch;
         job->entry->first_in_batch = job;
         job->repeats = NULL;
         job->done = false;
     }
+    qsort(shard->jobs, count, sizeof(shard->jobs[0]), compare_places);
 }
 
 static void end_batch(struct shard *shard) {
@@ -464,29 +482,65 @@ static void end_batch(struct shard *shard) {
     }
 }
 
-static void run_batch(struct shard *shard, struct command_job **jobs, size_t count) {
-    struct err err = {0};
+/* The tries are used up. Streams that others wrote to until the end have lost; what only shared the
+ * batch with them is taken out of it, to `jobs`, for a batch of its own. Returns how many: fewer
+ * than there were, and none when no stream was seen to move. */
+static size_t set_aside_uncontended(struct shard *shard, struct command_job **jobs) {
+    size_t aside = 0;
+    size_t kept = 0;
+    bool moved = false;
 
-    begin_batch(shard, jobs, count);
-    const enum err_code code = settle(shard, &err);
-    const bool poisoned = code != ERR_OK && !err_retriable(code) && code != ERR_CONFLICT &&
-                          code != ERR_OUTCOME_UNKNOWN;
-    if (poisoned && count > 1) {
-        /* Something in these data is refused: each job alone, so that only the culprit fails. */
-        for (size_t i = 0; i < count; i++) {
-            shard->jobs[i]->entry->in_batch = false;
-            shard->jobs[i]->entry->first_in_batch = NULL;
-        }
-        for (size_t i = 0; i < count; i++) {
-            run_batch(shard, &jobs[i], 1);
-        }
-        return;
+    for (size_t i = 0; i < shard->job_count; i++) {
+        moved = moved || shard->jobs[i]->entry->moved;
     }
-    if (code != ERR_OK) {
-        fail_open_jobs(shard, code, &err);
+    for (size_t i = 0; moved && i < shard->job_count; i++) {
+        struct command_job *job = shard->jobs[i];
+        const bool answered = job->done || (job->repeats != NULL && job->repeats->done);
+        if (answered || job->entry->moved) {
+            shard->jobs[kept++] = job;
+        } else {
+            job->entry->in_batch = false;
+            job->entry->first_in_batch = NULL;
+            jobs[aside++] = job;
+        }
     }
-    answer_repeats(shard);
-    end_batch(shard);
+    if (moved) {
+        shard->job_count = kept;
+    }
+    return aside;
+}
+
+static void run_each(struct shard *shard, struct command_job **jobs, size_t count);
+
+static void run_batch(struct shard *shard, struct command_job **jobs, size_t count) {
+    while (count > 0) {
+        struct err err = {0};
+        begin_batch(shard, jobs, count);
+        const enum err_code code = settle(shard, &err);
+        const bool poisoned = code != ERR_OK && !err_retriable(code) && code != ERR_CONFLICT &&
+                              code != ERR_OUTCOME_UNKNOWN;
+        if (poisoned && count > 1) {
+            run_each(shard, jobs, count);
+            return;
+        }
+        count = code == ERR_CONFLICT ? set_aside_uncontended(shard, jobs) : 0;
+        if (code != ERR_OK) {
+            fail_open_jobs(shard, code, &err);
+        }
+        answer_repeats(shard);
+        end_batch(shard);
+    }
+}
+
+/* Something in these data is refused: each job alone, so that only the culprit fails. */
+static void run_each(struct shard *shard, struct command_job **jobs, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        shard->jobs[i]->entry->in_batch = false;
+        shard->jobs[i]->entry->first_in_batch = NULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        run_batch(shard, &jobs[i], 1);
+    }
 }
 
 static void *shard_main(void *arg) {

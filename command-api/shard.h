@@ -14,6 +14,8 @@
  *  4. A rejection rests on a state read from the log for its batch, never on memory alone: another
  *     replica may have written.
  *  5. A job that makes the whole batch fail by its data is found by trying each job alone.
+ *  6. Only jobs whose own stream others wrote to until the tries were used up get 409 for it; their
+ *     neighbours go on as a batch of their own.
  */
 #ifndef DAYBOOK_COMMAND_API_SHARD_H
 #define DAYBOOK_COMMAND_API_SHARD_H

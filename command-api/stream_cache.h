@@ -29,6 +29,7 @@ struct stream_entry {
     bool in_batch;                      /* pinned: the batch in hand uses it */
     bool fresh;                         /* committed was read from the log for this batch */
     bool doubtful;                      /* a command was refused on a state that isn't fresh */
+    bool moved;                         /* the last look at the log found new events */
     struct command_job *first_in_batch; /* this batch's jobs on the stream, newest first */
     struct stream_state committed;
     struct stream_state working;

@@ -90,19 +90,22 @@ static bool etag_matches(struct str header, struct str etag) {
     return false;
 }
 
-bool answer_version(struct read *read, int64_t version) {
+void answer_json_of_version(struct read *read, const struct buf *body, int64_t version) {
     struct http_request *request = read->request;
     char etag[ETAG_BYTES];
 
+    answer_json(read, body);
+    if (request->response.status != 200) {
+        return;
+    }
     const int len = snprintf(etag, sizeof(etag), "\"%" PRId64 "\"", version);
     const struct str tag = str_of(etag, len > 0 ? (size_t)len : 0);
     http_respond_header(request, "ETag", tag);
     http_respond_header(request, "Daybook-Version", str_of(tag.ptr + 1, tag.len - 2));
-    if (!etag_matches(http_request_header(request, "If-None-Match"), tag)) {
-        return false;
+    if (etag_matches(http_request_header(request, "If-None-Match"), tag)) {
+        /* The body is not sent, only its length (RFC 9110 section 8.6). */
+        http_respond(request, 304, NULL, request->response.body);
     }
-    http_respond(request, 304, NULL, (struct str){0});
-    return true;
 }
 
 void answer_not_found(struct read *read) {

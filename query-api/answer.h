@@ -15,9 +15,8 @@ void answer_put_time(struct buf *out, int64_t wall_us);
 
 /* 200 with the buffer's content copied; 500 when it has failed or does not fit. */
 void answer_json(struct read *read, const struct buf *body);
-/* Adds ETag and Daybook-Version. True: the client's If-None-Match names it, and the response is
- * 304. */
-MUST_CHECK bool answer_version(struct read *read, int64_t version);
+/* The same with ETag and Daybook-Version; 304 when the client's If-None-Match names the version. */
+void answer_json_of_version(struct read *read, const struct buf *body, int64_t version);
 
 void answer_not_found(struct read *read);
 /* The read model holds something that can't be shown. */

@@ -3,7 +3,7 @@
 # Runs all of them, then says which failed. Exit 1 if any did.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
-scripts/packages.sh ensure build test check || exit 1
+scripts/packages.sh ensure build test fuzz check || exit 1
 
 failed=()
 run() { # NAME COMMAND…
@@ -12,15 +12,17 @@ run() { # NAME COMMAND…
     if "$@"; then echo "ok      $name ($((SECONDS - begin)) s)"; else echo "FAILED  $name"; failed+=("$name"); fi
 }
 sources() { git ls-files --cached --others --exclude-standard '*.c'; }
+# Criterion's macros are not for these tools; the fuzzers are plain C.
+plain() { sources | awk '!/^tests\// || /^tests\/fuzz\//'; }
 format() { git ls-files --cached --others --exclude-standard '*.c' '*.h' | xargs clang-format --dry-run -Werror; }
 includes() { pkg-config --cflags-only-I libpq hiredis | tr ' ' '\n' | sed 's/^-I/-isystem/' | tr '\n' ' '; }
 tidy() {
     # shellcheck disable=SC2046 # flags are words
-    sources | grep -v '^tests/' | xargs -P "$(nproc)" -I{} clang-tidy --quiet {} -- \
+    plain | xargs -P "$(nproc)" -I{} clang-tidy --quiet {} -- \
         -x c -std=c17 -D_GNU_SOURCE -I. $(includes) 2> >(grep -v 'warnings\? generated\|^Suppressed' >&2)
 }
 cpp() {
-    sources | grep -v '^tests/' | xargs cppcheck --quiet --std=c11 --enable=warning,performance,portability \
+    plain | xargs cppcheck --quiet --std=c11 --enable=warning,performance,portability \
         --inline-suppr --error-exitcode=1 --suppress=missingIncludeSystem -I. -j "$(nproc)"
 }
 shell() { shellcheck -x scripts/*.sh .ci/run; }

@@ -28,7 +28,7 @@ allowed() { # FILE: what it may include, as a regular expression of folders
 }
 third_party() { # HEADER: where it may be included
     case $1 in
-    microhttpd.h) echo 'common/http/' ;;
+    microhttpd.h) echo 'common/http/http_daemon.c' ;;
     libpq-fe.h) echo 'common/adapters/' ;;
     librdkafka/*) echo 'common/adapters/' ;;
     hiredis.h | async.h | hiredis/*) echo 'common/adapters/' ;;

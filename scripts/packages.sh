@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and only those.
 #
-#   scripts/packages.sh ensure SET…     SET: build run test check
+#   scripts/packages.sh ensure SET…     SET: build run test fuzz check
 #
 # Asks nothing; needs root or sudo. Starts no service: while it installs, a policy-rc.d refuses every
 # start, no default PostgreSQL cluster is made, and services that came with it are not left enabled.
@@ -19,13 +19,20 @@ packages_of() {
         [ -n "${JAVA_HOME:-}" ] || command -v java >/dev/null || echo default-jre-headless
         [ -n "${KAFKA_HOME:-}" ] || echo maven ;;
     test) echo libcriterion-dev ;;
+    fuzz) echo clang libclang-rt-dev ;; # libFuzzer comes with the compiler's runtime
     check) echo clang clang-tidy clang-format cppcheck shellcheck ;;
-    *) fail "packages.sh: unknown set \"$1\" (build run test check)" ;;
+    *) fail "packages.sh: unknown set \"$1\" (build run test fuzz check)" ;;
     esac
 }
 
+# The runtime of the clang that is there: the package that libclang-rt-dev only points to.
+clang_runtime() {
+    dpkg-query -W -f='${Depends}' clang 2>/dev/null |
+        sed -n 's/.*clang-\([0-9][0-9]*\) .*/libclang-rt-\1-dev/p'
+}
+
 if [ "${1:-}" != ensure ] || [ $# -lt 2 ]; then
-    fail 'usage: scripts/packages.sh ensure build|run|test|check …'
+    fail 'usage: scripts/packages.sh ensure build|run|test|fuzz|check …'
 fi
 shift
 wanted=()
@@ -40,6 +47,7 @@ missing=()
 for package in "${wanted[@]}"; do
     case $package in
     nginx-light) alternatives='nginx-light nginx nginx-full nginx-extras nginx-core' ;;
+    libclang-rt-dev) alternatives="libclang-rt-dev $(clang_runtime)" ;;
     *) alternatives=$package ;;
     esac
     found=

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The local stack: PostgreSQL, Redis, Kafka, the four services and the gateway, all on loopback.
 #
-#   scripts/stack.sh up [--servers-only] | down | status | logs [NAME] [-f] | reset | demo | env
+#   scripts/stack.sh up [--servers-only[=NAME,…]] | down | status | logs [NAME] [-f] | reset | demo | env
 #   scripts/stack.sh start|stop|restart|kill NAME      (kill: SIGKILL)
 #   scripts/stack.sh scale NUMBER                      (of projectors)
 #
@@ -49,8 +49,8 @@ say() { printf '%s\n' "$*"; }
 warn() { printf 'daybook: %s\n' "$*" >&2; }
 
 names() {
+    if [ -n "${servers_only:-}" ]; then echo "$servers_only"; return; fi
     echo postgres redis kafka
-    [ -n "${servers_only:-}" ] && return
     echo command-api relay
     for i in $(seq 1 "$projectors"); do projector_name "$i"; done
     echo query-api gateway
@@ -499,7 +499,8 @@ bring_up() {
     local name services=()
     [ -n "${servers_only:-}" ] || { stop_outdated && echo "$projectors" >"$run/projectors"; }
     check_ports || return 1
-    start_missing postgres redis kafka || return 1
+    # shellcheck disable=SC2086 # names
+    start_missing ${servers_only:-postgres redis kafka} || return 1
     step 'databases' prepare_databases || return 1
     [ -z "${servers_only:-}" ] || return 0
     for name in $(names); do
@@ -663,7 +664,10 @@ command=${1:-}
 [ $# -gt 0 ] && shift
 case $command in
 up)
-    [ "${1:-}" = --servers-only ] && servers_only=1
+    case ${1:-} in
+    --servers-only) servers_only='postgres redis kafka' ;;
+    --servers-only=*) servers_only=${1#*=} servers_only=${servers_only//,/ } ;;
+    esac
     up
     ;;
 down) down ;;

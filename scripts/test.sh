@@ -2,10 +2,12 @@
 # Runs the tests.
 #
 #   scripts/test.sh unit          no server, a few seconds
-#   scripts/test.sh faults        the projectors' fault run alone, with DAYBOOK_FAULTS of them
-#   scripts/test.sh all           also contract, integration and end to end, on a stack of its own
-#                                 (build/test, ports + 10000) that is made new and taken down again
+#   scripts/test.sh all           also each fuzzer for three seconds, and contract, integration, end to
+#                                 end and faults, on a stack of its own (build/test, ports + 10000) that
+#                                 is made new and taken down again
+#   scripts/test.sh faults        the faults alone, on such a stack
 #
+# DAYBOOK_FAULT_ROUNDS: how often the faults' tests repeat themselves (1).
 # SANITIZE=… runs the tests of that variant. KEEP=1 leaves the stack running. Prints the totals; exit
 # 1 when a test failed.
 set -uo pipefail
@@ -18,8 +20,8 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS:-halt_on_error=1,print_stacktrace=1}
 
 case $what in
 unit) binaries='unit-pure unit' ;;
-all) binaries='unit-pure unit contract integration e2e' ;;
-faults) binaries='integration' ;;
+all) binaries='unit-pure unit contract integration e2e faults' ;;
+faults) binaries=faults ;;
 *) echo 'usage: scripts/test.sh unit|all|faults' >&2; exit 2 ;;
 esac
 if [ "$what" = unit ]; then
@@ -34,7 +36,7 @@ make -s -j"$(nproc)" SANITIZE="${SANITIZE:-}" all "${targets[@]}" || exit 1
 tested=0 passed=0 failing=0 failed=()
 run() { # NAME: runs a test program and adds up its totals
     local log=$out/tests/$1.log line
-    "$out/tests/$1" --jobs "${2:-1}" ${3:+--filter "$3"} 2>&1 | tee "$log"
+    "$out/tests/$1" --jobs "${2:-1}" 2>&1 | tee "$log"
     local code=${PIPESTATUS[0]}
     line=$(grep -a 'Synthesis' "$log" | tail -1 | sed 's/\x1b\[[0-9;]*m//g')
     local t p f c
@@ -44,14 +46,35 @@ run() { # NAME: runs a test program and adds up its totals
     c=$(sed -n 's/.*Crashing: *\([0-9]*\).*/\1/p' <<<"$line")
     tested=$((tested + ${t:-0})) passed=$((passed + ${p:-0})) failing=$((failing + ${f:-0} + ${c:-0}))
     if [ "$code" != 0 ] || [ -z "$t" ]; then failed+=("$1"); fi
+    # Found when a test's process ends, which Criterion does not look at any more.
+    if grep -qa 'ERROR: LeakSanitizer' "$log"; then failed+=("$1 (leaks)"); fi
 }
 
+fuzz() { # each fuzzer counts as one test
+    local log=build/test-fuzz.log line
+    FUZZ_SECONDS=${FUZZ_SECONDS:-3} FUZZ_SEED=${FUZZ_SEED:-1} scripts/fuzz.sh 2>&1 | tee "$log" |
+        grep -v ' passed, '
+    local code=${PIPESTATUS[0]}
+    line=$(grep ' passed, ' "$log")
+    local p=${line%% *} f=${line#*, }
+    f=${f%% *}
+    tested=$((tested + ${p:-0} + ${f:-0})) passed=$((passed + ${p:-0})) failing=$((failing + ${f:-0}))
+    while read -r line; do failed+=("$line"); done < <(sed -n 's/^FAILED *\(fuzz:[a-z_]*\).*/\1/p' "$log")
+    if [ "$code" != 0 ] && [ "${f:-0}" = 0 ]; then failed+=(fuzz); fi
+}
+
+# Criterion itself leaks when it runs tests in parallel, which LeakSanitizer takes for ours.
+if [ -n "$variant" ]; then jobs=1; else jobs=$(nproc); fi
 if [ "$what" != faults ]; then
     echo '== layering'
     scripts/layering.sh || failed+=(layering)
     echo '== unit'
-    run unit-pure "$(nproc)"
-    run unit "$(nproc)"
+    run unit-pure "$jobs"
+    run unit "$jobs"
+fi
+if [ "$what" = all ]; then
+    echo '== fuzz'
+    fuzz
 fi
 if [ "$what" != unit ]; then
     export DAYBOOK_STACK=test DAYBOOK_PORT_OFFSET=${DAYBOOK_TEST_PORT_OFFSET:-10000}
@@ -60,14 +83,11 @@ if [ "$what" != unit ]; then
     FORCE=1 scripts/stack.sh reset >/dev/null 2>&1
     if scripts/stack.sh up; then
         eval "$(scripts/stack.sh env)"
-        if [ "$what" = faults ]; then
-            run integration 1 'churn/*'
-        else
-            for name in contract integration e2e; do
-                echo "== $name"
-                run "$name"
-            done
-        fi
+        for name in $binaries; do
+            case $name in unit*) continue ;; esac
+            echo "== $name"
+            run "$name"
+        done
     else
         failed+=(stack)
     fi

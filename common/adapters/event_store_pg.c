@@ -58,7 +58,8 @@ static struct store_pg *self_of(struct event_store *store) {
     return (struct store_pg *)(void *)store;
 }
 
-/* Ends the arrays and makes parameters of them. */
+/* Ends the arrays and makes parameters of them. A column without any value is sent as NULL instead
+ * of an array of NULLs: beside other columns unnest pads it, and has nothing to unpack. */
 static enum err_code finish_params(struct store_pg *self, size_t count, struct pg_param *params,
                                    struct err *err) {
     for (size_t i = 0; i < count; i++) {
@@ -66,7 +67,9 @@ static enum err_code finish_params(struct store_pg *self, size_t count, struct p
         if (buf_failed(&self->arrays[i].buf)) {
             return err_set(err, ERR_LIMIT, "batch over %d bytes", PG_ARRAY_BYTES_MAX);
         }
-        params[i] = (struct pg_param){self->arrays[i].buf.ptr, self->arrays[i].buf.len, true};
+        const struct pg_array *array = &self->arrays[i];
+        params[i] = (struct pg_param){pg_array_has_values(array) ? array->buf.ptr : NULL,
+                                      array->buf.len, true};
     }
     return ERR_OK;
 }
@@ -302,7 +305,7 @@ struct event_store *event_store_pg_new(const struct event_store_pg_options *opti
     const struct pg_conn_options conn_options = {
         .url = options->url,
         .application_name = "daybook-command-api",
-        .setup_sql = "SET synchronous_commit = on",
+        .setup_sql = "SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan",
         .statements = statements,
         .statement_count = ARRAY_LEN(statements),
         .connect_timeout_ms = options->connect_timeout_ms,

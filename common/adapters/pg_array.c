@@ -9,7 +9,7 @@ void pg_array_init(struct pg_array *array) {
     buf_init(&array->buf, PG_ARRAY_BYTES_MAX);
     array->type = PG_TEXT;
     array->count = 0;
-    array->has_null = false;
+    array->nulls = 0;
 }
 
 void pg_array_release(struct pg_array *array) {
@@ -23,7 +23,7 @@ void pg_array_begin(struct pg_array *array, enum pg_type type) {
     buf_put(&array->buf, zeros, sizeof(zeros));
     array->type = type;
     array->count = 0;
-    array->has_null = false;
+    array->nulls = 0;
 }
 
 static void put_element(struct pg_array *array, const void *bytes, size_t len) {
@@ -83,13 +83,13 @@ void pg_array_uuid(struct pg_array *array, const struct uuid *value) {
 void pg_array_null(struct pg_array *array) {
     buf_put_be32(&array->buf, UINT32_MAX);
     array->count++;
-    array->has_null = true;
+    array->nulls++;
 }
 
 void pg_array_end(struct pg_array *array) {
     const uint32_t header[5] = {
         htobe32(1),
-        htobe32(array->has_null ? 1 : 0),
+        htobe32(array->nulls > 0 ? 1 : 0),
         htobe32((uint32_t)array->type),
         htobe32(array->count),
         htobe32(1),
@@ -104,4 +104,8 @@ void pg_array_end(struct pg_array *array) {
         memset(array->buf.ptr, 0, 4);
         array->buf.len = 12;
     }
+}
+
+bool pg_array_has_values(const struct pg_array *array) {
+    return array->count > array->nulls;
 }

@@ -8,6 +8,7 @@
 #ifndef DAYBOOK_ADAPTERS_PG_ARRAY_H
 #define DAYBOOK_ADAPTERS_PG_ARRAY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/base/buf.h"
@@ -35,7 +36,7 @@ struct pg_array {
     struct buf buf;
     enum pg_type type;
     uint32_t count;
-    bool has_null;
+    uint32_t nulls; /* of these */
 };
 
 void pg_array_init(struct pg_array *array);
@@ -51,6 +52,8 @@ void pg_array_i64(struct pg_array *array, int64_t value);
 void pg_array_uuid(struct pg_array *array, const struct uuid *value);
 void pg_array_time(struct pg_array *array, int64_t wall_us);
 void pg_array_null(struct pg_array *array);
+/* Is anything in it but NULLs? */
+bool pg_array_has_values(const struct pg_array *array);
 /* Writes the header; buf.ptr and buf.len are the parameter then. */
 void pg_array_end(struct pg_array *array);
 

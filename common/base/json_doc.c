@@ -59,6 +59,11 @@ static size_t number_length(struct str text) {
     return i;
 }
 
+/* A character that would make one number of an index and what follows it: 5-3, 1e5e5. */
+static bool goes_on(char c) {
+    return is_digit(c) || c == '.' || c == '-' || c == '+' || c == 'e' || c == 'E';
+}
+
 static size_t string_length(struct str text) {
     size_t i = 1;
 
@@ -94,7 +99,7 @@ static enum err_code rewrite(struct rewriter *r, struct err *err) {
             buf_put(r->out, rest.ptr, len);
         } else if (c == '-' || is_digit(c)) {
             len = number_length(rest);
-            if (len == 0 || (len < rest.len && (is_digit(rest.ptr[len]) || rest.ptr[len] == '.'))) {
+            if (len == 0 || (len < rest.len && goes_on(rest.ptr[len]))) {
                 return bad_number(r, err);
             }
             if (r->number_count == JSON_DOC_NUMBERS_MAX) {

@@ -56,13 +56,19 @@ static bool require_open(const struct account *account, const struct command *co
     return true;
 }
 
-/* The amount in minor units of the account's currency. */
+/* The amount in minor units of the account's currency. What JSON brings is positive already; the
+ * rule is the account's own, so that no other way in can take money by a deposit. */
 static bool require_amount(const struct account *account, const struct command *command,
                            struct decision *out, int64_t *minor) {
     const struct move_money *move = (const void *)command->data.bytes;
     const int32_t digits = currency_digits(str_from(account->currency));
     const enum err_code code = decimal_to_minor(&move->amount, digits, minor, NULL);
 
+    if (move->amount.coefficient <= 0) {
+        decision_reject(out, REJECTION_INVALID, "amount_not_positive", "Amount not positive",
+                        "amount must be greater than zero");
+        return false;
+    }
     if (code == ERR_INVALID) {
         decision_reject(out, REJECTION_INVALID, "amount_too_precise", "Amount too precise",
                         "amount has %d decimals, %s has %d", (int)move->amount.scale,

@@ -89,7 +89,11 @@ static enum err_code read_amount(const struct field *field, const struct json_do
         return complain(problem, "amount_not_positive", name, "%s must be greater than zero",
                         field->name);
     }
-    memcpy(out, &amount, sizeof(amount));
+    /* By member: structs are compared and fingerprinted as bytes, and a copy of the whole might
+     * bring whatever stands in its padding. */
+    memcpy((char *)out + offsetof(struct decimal, coefficient), &amount.coefficient,
+           sizeof(amount.coefficient));
+    memcpy((char *)out + offsetof(struct decimal, scale), &amount.scale, sizeof(amount.scale));
     return ERR_OK;
 }
 

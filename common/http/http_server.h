@@ -3,20 +3,31 @@
  * every refusal.
  *
  * Invariants
+ *
  *  1. A request belongs to the server's thread from its first byte to the end of its handler's
- * call. A handler that returns HTTP_LATER hands it on; whoever holds it then calls http_complete
- * exactly once, from any thread. Until then its arena, body and response may be used by the holder;
- * after it the request is gone.
- *  2. The connection is suspended before the handler is called, so that a completion can't overtake
- * the suspension.
+ *     call. A handler that returns HTTP_LATER hands it on; whoever holds it then calls
+ *     http_complete exactly once, from any thread. Until then its arena, body and response may be
+ *     used by the holder; after it the request is gone.
+ *
+ *  2. http_complete may come at any time from the handler's call on, also before the handler has
+ *     returned. The connection is suspended when the handler has returned HTTP_LATER, and is only
+ *     ever resumed by its own thread at the end of a turn: a completion can't overtake it.
+ *
  *  3. A client that leaves does not free a request that somebody still holds.
- *  4. Everything is bounded: connections (all, per address), idle time, URL, headers, body, memory
- * per request.
+ *
+ *  4. Everything is bounded: connections (all, per address), the time a client may take, URL,
+ *     headers, body, memory per request.
+ *
  *  5. HEAD is answered as GET without the body; OPTIONS with 204 and Allow; a known path with
- * another method with 405 and Allow; an unknown path with 404. Each server thread runs a loop of
- * its own (runtime/loop.h) with its own listening socket (SO_REUSEPORT), so adapters that need a
- * loop (Redis) can live on the same thread and resume without crossing threads. This is the one
- * module that includes microhttpd.
+ *     another method with 405 and Allow; an unknown path with 404.
+ *
+ * At the limit of connections (each thread has an equal share of it) those that have waited for
+ * their client for a second or longer are closed, the longest first. Is there none, then newcomers
+ * are answered 503 too_many_connections (/health, /ready, /metrics as always) and closed.
+ *
+ * Each server thread runs a loop of its own (runtime/loop.h) with its own listening socket
+ * (SO_REUSEPORT), so adapters that need a loop (Redis) can live on the same thread and resume
+ * without crossing threads. microhttpd is included by http_daemon.c alone.
  */
 #ifndef DAYBOOK_HTTP_HTTP_SERVER_H
 #define DAYBOOK_HTTP_HTTP_SERVER_H
@@ -106,9 +117,10 @@ struct http_server_options {
     const char *address;
     uint16_t port; /* 0: any; see http_server_port */
     uint32_t threads;
-    uint32_t connections_max;
+    uint32_t connections_max; /* lowered, with an error in the log, to what RLIMIT_NOFILE allows */
     uint32_t connections_per_address_max; /* 0: no limit of its own (behind a gateway) */
-    uint32_t idle_timeout_s;
+    uint32_t idle_timeout_s; /* for each of: the next request's first line, the rest of it, the
+                                answer; however busy the client looks */
     size_t body_bytes_max;
     size_t url_bytes_max;
     size_t request_arena_bytes_max;
@@ -124,8 +136,9 @@ struct http_server_options http_server_defaults(void);
 
 struct http_server;
 
-/* Adds GET /health (alive: 200), /ready (200 or 503), /metrics by itself. Binds and listens; does
- * not serve yet. */
+/* Adds GET /health (alive: 200), /ready (200 or 503), /metrics by itself. Raises RLIMIT_NOFILE to
+ * its hard limit. Binds and listens; does not serve yet. ERR_LIMIT: hardly any file may be opened.
+ */
 MUST_CHECK enum err_code http_server_new(const struct http_server_options *options,
                                          struct http_server **out, struct err *err);
 uint16_t http_server_port(const struct http_server *server);
@@ -150,6 +163,7 @@ struct str http_path_param(const struct http_request *request, const char *name)
 /* First value of a query parameter; false when absent. */
 bool http_query_param(const struct http_request *request, const char *name, struct str *value);
 
+/* With 304, `body` is what a 200 would have sent: its length goes out, it does not. */
 void http_respond(struct http_request *request, int status, const char *content_type,
                   struct str body);
 /* Name: literal. Value: copied into the arena. Silently dropped past the maximum or with a CR, LF

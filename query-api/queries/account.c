@@ -9,23 +9,17 @@
 static void put_whole(struct read *read, const struct account_view *account) {
     struct buf *body = reader_scratch(read->reader);
 
-    if (answer_version(read, account->version)) {
-        return;
-    }
     if (!answer_put_account(body, read->id, account)) {
         answer_corrupt(read);
         return;
     }
     buf_put_char(body, '\n');
-    answer_json(read, body);
+    answer_json_of_version(read, body, account->version);
 }
 
 static void put_balance(struct read *read, const struct account_view *account) {
     struct buf *body = reader_scratch(read->reader);
 
-    if (answer_version(read, account->version)) {
-        return;
-    }
     buf_put_text(body, "{\"id\":");
     buf_put_json_str(body, str_from(read->id));
     buf_put_text(body, ",\"balance\":");
@@ -35,7 +29,7 @@ static void put_balance(struct read *read, const struct account_view *account) {
     }
     buf_printf(body, ",\"currency\":\"%s\",\"version\":%" PRId64 "}\n", account->currency,
                account->version);
-    answer_json(read, body);
+    answer_json_of_version(read, body, account->version);
 }
 
 /* The account is known, but was not there at the moment asked for. */

@@ -140,6 +140,38 @@ Test(refusals, each_is_a_problem_with_its_code) {
     }
 }
 
+/* At the command API itself: what a gateway makes of such headers is its own affair. */
+Test(refusals, headers_that_can_not_be_understood) {
+    static const struct {
+        const char *headers[2];
+        const char *code;
+    } cases[] = {
+        {{"Idempotency-Key: a", "Idempotency-Key: b"}, "idempotency_key_invalid"},
+        {{"Idempotency-Key;", NULL}, "idempotency_key_invalid"}, /* ";" sends it empty */
+        {{"If-Match: \"05\"", NULL}, "if_match_invalid"},
+        {{"If-Match: \"1\"", "If-Match: \"2\""}, "if_match_invalid"},
+        {{"If-Match;", NULL}, "if_match_invalid"},
+        {{"If-Match: *", "If-None-Match: *"}, "if_none_match_invalid"},
+        {{"If-None-Match: \"1\"", NULL}, "if_none_match_invalid"},
+        {{"If-None-Match: *", "If-None-Match: *"}, "if_none_match_invalid"},
+        {{"If-None-Match;", NULL}, "if_none_match_invalid"},
+        {{"X-Actor: a\tb", NULL}, "header_invalid"},
+        {{"X-Causation-ID: \xff", NULL}, "header_invalid"},
+    };
+    const char *id = fresh_id("headers");
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct http_answer a = http_call(
+            &(struct http_call){.method = "POST",
+                                .url = url_of("DAYBOOK_TEST_COMMAND_API", "/accounts/%s/close", id),
+                                .headers = {cases[i].headers[0], cases[i].headers[1]}});
+        cr_expect_eq(a.status, 400, "%s: %d %s", cases[i].headers[0], a.status, a.body);
+        cr_expect_str_eq(http_answer_text(&a, "code"), cases[i].code, "%s: %s", cases[i].headers[0],
+                         a.body);
+        http_answer_release(&a);
+    }
+}
+
 Test(refusals, a_body_over_the_limit_is_413) {
     static char body[20000];
 

@@ -9,7 +9,7 @@ struct grown {
     size_t len;
 };
 
-static CURL *kept;
+static _Thread_local CURL *kept;
 
 static size_t grow(char *bytes, size_t size, size_t count, void *arg) {
     struct grown *grown = arg;
@@ -56,7 +56,9 @@ struct http_answer http_call(const struct http_call *call) {
     curl_easy_setopt(kept, CURLOPT_WRITEDATA, &body);
     curl_easy_setopt(kept, CURLOPT_HEADERFUNCTION, grow);
     curl_easy_setopt(kept, CURLOPT_HEADERDATA, &head);
-    curl_easy_setopt(kept, CURLOPT_TIMEOUT_MS, 20000L);
+    curl_easy_setopt(kept, CURLOPT_TIMEOUT_MS, call->timeout_ms > 0 ? call->timeout_ms : 20000L);
+    curl_easy_setopt(kept, CURLOPT_FRESH_CONNECT, call->own_connection ? 1L : 0L);
+    curl_easy_setopt(kept, CURLOPT_FORBID_REUSE, call->own_connection ? 1L : 0L);
     curl_easy_setopt(kept, CURLOPT_NOSIGNAL, 1L);
     if (curl_easy_perform(kept) == CURLE_OK) {
         curl_easy_getinfo(kept, CURLINFO_RESPONSE_CODE, &status);
@@ -68,6 +70,11 @@ struct http_answer http_call(const struct http_call *call) {
     answer.head = head.ptr;
     answer.json = json_loadb(body.ptr, body.len, JSON_REJECT_DUPLICATES, NULL);
     return answer;
+}
+
+void http_client_close(void) {
+    curl_easy_cleanup(kept);
+    kept = NULL;
 }
 
 struct http_answer http_get(const char *url) {
@@ -87,7 +94,7 @@ void http_answer_release(struct http_answer *answer) {
 }
 
 const char *http_answer_header(const struct http_answer *answer, const char *name) {
-    static char value[512];
+    static _Thread_local char value[512];
     const size_t name_len = strlen(name);
 
     value[0] = '\0';

@@ -3,6 +3,7 @@
 #define DAYBOOK_TESTS_SUPPORT_HTTP_CLIENT_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 enum { HTTP_CLIENT_HEADERS_MAX = 8 };
@@ -13,6 +14,9 @@ struct http_call {
     const char *body;                             /* NULL: none */
     size_t body_len;                              /* 0: strlen(body) */
     const char *headers[HTTP_CLIENT_HEADERS_MAX]; /* "Name: value"; NULL ends */
+    long timeout_ms;                              /* 0: 20 s */
+    bool own_connection; /* a new one, closed afterwards: libcurl repeats a request by itself when
+                            a kept connection turns out dead, this one is sent once at most */
 };
 
 struct http_answer {
@@ -23,8 +27,10 @@ struct http_answer {
     double seconds;
 };
 
-/* The connection is kept for the next call of this process. */
+/* The connection is kept for the next call of this thread. */
 struct http_answer http_call(const struct http_call *call);
+/* Closes this thread's connections. */
+void http_client_close(void);
 /* Shorthands: JSON content type where there is a body. */
 struct http_answer http_get(const char *url);
 struct http_answer http_post(const char *url, const char *json);

@@ -1,6 +1,8 @@
 /* The shard against the store in memory: decisions, keys, conflicts, lost answers. */
 #include <criterion/criterion.h>
+#include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "command-api/shard.h"
@@ -23,14 +25,13 @@ static struct command_job jobs[JOBS];
 static struct arena arenas[JOBS];
 static size_t job_count;
 
-static void set_up(void) {
+/* `store` is what the shard sees, fixture.store or something around it. */
+static void start_on(struct event_store *store) {
     struct err err;
 
-    fixture.store = event_store_mem_new();
-    fixture.metrics = metrics_new();
     cr_assert_eq(shard_start(
                      &(struct shard_options){
-                         .store = fixture.store,
+                         .store = store,
                          .queue_max = JOBS,
                          .batch_max = JOBS,
                          .streams_max = JOBS + 1,
@@ -39,6 +40,12 @@ static void set_up(void) {
                      },
                      &fixture.shard, &err),
                  ERR_OK);
+}
+
+static void set_up(void) {
+    fixture.store = event_store_mem_new();
+    fixture.metrics = metrics_new();
+    start_on(fixture.store);
 }
 
 static void tear_down(void) {
@@ -164,12 +171,14 @@ Test(shard, a_key_repeated_while_the_first_runs_has_one_effect) {
     cr_assert_eq(event_store_mem_count(fixture.store), 2);
 }
 
-/* Another replica: writes behind the shard's back. */
-static void write_elsewhere(const char *stream, int64_t version) {
-    static const char payload[] =
-        "{\"amount_minor\":100,\"balance_minor\":600,\"currency\":\"USD\"}";
+/* Another replica: deposits 1.00 behind the shard's back. */
+static void write_elsewhere(const char *stream, int64_t version, int64_t balance_minor) {
     struct uuid_source uuids;
+    char payload[128];
 
+    (void)snprintf(payload, sizeof(payload),
+                   "{\"amount_minor\":100,\"balance_minor\":%" PRId64 ",\"currency\":\"USD\"}",
+                   balance_minor);
     uuid_source_init(&uuids);
     const struct recorded_event event = {
         .event_id = uuid_next(&uuids, clock_wall_us()),
@@ -188,7 +197,7 @@ static void write_elsewhere(const char *stream, int64_t version) {
 Test(shard, a_conflict_is_loaded_and_decided_again) {
     run("a", ACCOUNT_OPEN_COMMAND, 0, "");
     run("a", ACCOUNT_DEPOSIT, 5, "");
-    write_elsewhere("a", 3);
+    write_elsewhere("a", 3, 600);
     const struct command_job *job = run("a", ACCOUNT_WITHDRAW, 6, "");
     cr_assert_eq(job->status, 200, "%.*s", STR_ARG(job->body));
     cr_assert_eq(job->version, 4);
@@ -239,4 +248,143 @@ Test(shard, refused_data_fail_alone) {
         cr_assert(jobs[i].status == 200 || jobs[i].status == 500);
     }
     cr_assert_leq(failed, 1);
+}
+
+/* --- around the store: somebody who is first at one stream, and a gate --- */
+
+/* Between the shard and the store in memory: each append waits while the gate is shut, then finds
+ * that another replica has just written to `stream`, `times` times. Used by the shard's thread, but
+ * for the gate. */
+static struct {
+    struct event_store base;
+    struct event_store_ops ops;
+    const char *stream;
+    int64_t version; /* of `stream` in the log */
+    int times;
+    size_t tried; /* appends with that stream */
+    pthread_mutex_t gate;
+} around = {.gate = PTHREAD_MUTEX_INITIALIZER};
+
+static enum err_code append_around(struct event_store *store, const struct append_batch *batch,
+                                   struct err *err) {
+    (void)store;
+    pthread_mutex_lock(&around.gate);
+    pthread_mutex_unlock(&around.gate);
+    for (size_t i = 0; i < batch->event_count; i++) {
+        if (str_eq(batch->events[i].stream_id, str_from(around.stream))) {
+            around.tried++;
+            if (around.times-- > 0) {
+                around.version++;
+                write_elsewhere(around.stream, around.version, (around.version - 1) * 100);
+            }
+            break;
+        }
+    }
+    return fixture.store->ops->append(fixture.store, batch, err);
+}
+
+static enum err_code load_around(struct event_store *store, const struct stream_from *streams,
+                                 size_t count, event_store_event_fn *fn, void *arg,
+                                 struct err *err) {
+    (void)store;
+    return fixture.store->ops->load(fixture.store, streams, count, fn, arg, err);
+}
+
+static enum err_code was_appended_around(struct event_store *store,
+                                         const struct append_batch *batch, bool *appended,
+                                         struct err *err) {
+    (void)store;
+    return fixture.store->ops->was_appended(fixture.store, batch, appended, err);
+}
+
+static enum err_code find_outcomes_around(struct event_store *store, const struct outcome_key *keys,
+                                          size_t count, event_store_outcome_fn *fn, void *arg,
+                                          struct err *err) {
+    (void)store;
+    return fixture.store->ops->find_outcomes(fixture.store, keys, count, fn, arg, err);
+}
+
+static enum err_code check_around(struct event_store *store, struct err *err) {
+    (void)store;
+    return fixture.store->ops->check(fixture.store, err);
+}
+
+static void set_up_around(void) {
+    fixture.store = event_store_mem_new();
+    fixture.metrics = metrics_new();
+    around.ops = (struct event_store_ops){.load = load_around,
+                                          .append = append_around,
+                                          .was_appended = was_appended_around,
+                                          .find_outcomes = find_outcomes_around,
+                                          .check = check_around};
+    around.base.ops = &around.ops;
+    around.stream = "hot";
+    start_on(&around.base);
+    run("hot", ACCOUNT_OPEN_COMMAND, 0, "");
+    around.version = 1;
+    around.tried = 0;
+}
+
+TestSuite(shard_contended, .init = set_up_around, .fini = tear_down, .timeout = 10);
+
+Test(shard_contended, others_first_a_few_times_cost_only_time) {
+    around.times = SHARD_CONFLICT_TRIES_MAX - 1;
+    const struct command_job *job = run("hot", ACCOUNT_DEPOSIT, 5, "");
+    cr_assert_eq(job->status, 200, "%.*s", STR_ARG(job->body));
+    cr_assert_eq(job->version, 1 + SHARD_CONFLICT_TRIES_MAX);
+}
+
+Test(shard_contended, others_first_each_time_is_409_with_the_actual_version) {
+    around.times = 1000;
+    const struct command_job *job = run("hot", ACCOUNT_DEPOSIT, 5, "k");
+    cr_assert_eq(job->status, 409);
+    expect_text(job, "version_conflict");
+    cr_assert_eq(around.tried, SHARD_CONFLICT_TRIES_MAX);
+    cr_assert_eq(job->version, around.version);
+    around.times = 0;
+    cr_assert_eq(run("hot", ACCOUNT_DEPOSIT, 5, "k")->status, 200, "no answer was kept for it");
+}
+
+/* Jobs that come while the gate is shut are one batch. */
+static void run_as_one_batch(size_t first) {
+    submit(make_job("plug", ACCOUNT_OPEN_COMMAND, 0, ""));
+    for (size_t i = first; i < job_count - 1; i++) {
+        submit(&jobs[i]);
+    }
+    pthread_mutex_unlock(&around.gate);
+    wait_all();
+}
+
+Test(shard_contended, a_stream_that_is_lost_to_others_takes_no_neighbour_with_it) {
+    static const char *const cold[] = {"a", "b", "c", "d"};
+    const size_t first = job_count;
+
+    around.times = 1000;
+    pthread_mutex_lock(&around.gate);
+    for (size_t i = 0; i < 4; i++) {
+        (void)make_job(cold[i], ACCOUNT_OPEN_COMMAND, 0, i % 2 == 0 ? "k" : "");
+        (void)make_job("hot", ACCOUNT_DEPOSIT, 1, "");
+        (void)make_job(cold[i], ACCOUNT_DEPOSIT, 2, "");
+    }
+    run_as_one_batch(first);
+    for (size_t i = first; i < job_count; i++) {
+        const bool hot = strcmp(jobs[i].command.stream_id, "hot") == 0;
+        cr_assert_eq(jobs[i].status < 300, !hot, "%s: %d %.*s", jobs[i].command.stream_id,
+                     jobs[i].status, STR_ARG(jobs[i].body));
+        cr_assert(!hot || jobs[i].version == around.version);
+    }
+}
+
+Test(shard_contended, a_stream_that_cannot_be_read_fails_alone) {
+    const size_t first = job_count;
+
+    write_elsewhere("broken", 2, 100); /* there is no version 1 */
+    pthread_mutex_lock(&around.gate);
+    (void)make_job("a", ACCOUNT_OPEN_COMMAND, 0, "");
+    (void)make_job("broken", ACCOUNT_DEPOSIT, 1, "");
+    (void)make_job("a", ACCOUNT_DEPOSIT, 1, "");
+    run_as_one_batch(first);
+    cr_assert_eq(jobs[first].status, 201, "%.*s", STR_ARG(jobs[first].body));
+    cr_assert_eq(jobs[first + 1].status, 500, "%.*s", STR_ARG(jobs[first + 1].body));
+    cr_assert_eq(jobs[first + 2].status, 200, "%.*s", STR_ARG(jobs[first + 2].body));
 }

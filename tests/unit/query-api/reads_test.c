@@ -68,13 +68,18 @@ Test(reads, a_matching_entity_tag_is_answered_304_without_a_body) {
     static const char *const others[] = {"\"2\"", "3", "\"33\"", "W/\"2\", \"4\""};
     struct answer answer;
     char header[64];
+    char length[16];
     api_put_account(&api, "a1", 3);
+    api_get(&api, "/accounts/a1/balance", &answer);
+    (void)snprintf(length, sizeof(length), "%zu", answer.body_len);
 
     for (size_t i = 0; i < ARRAY_LEN(matching); i++) {
         (void)snprintf(header, sizeof(header), "If-None-Match: %s\r\n", matching[i]);
         api_call(&api, "GET", "/accounts/a1/balance", header, &answer);
         cr_expect_eq(answer.status, 304, "%s", header);
         cr_expect_eq(answer.body_len, 0);
+        cr_expect_str_eq(answer_header(&answer, "Content-Length"), length); /* the 200's */
+        cr_expect_str_eq(answer_header(&answer, "Content-Type"), "");
         cr_expect_str_eq(answer_header(&answer, "ETag"), "\"3\"");
         cr_expect_str_eq(answer_header(&answer, "Daybook-Version"), "3");
     }

@@ -51,7 +51,11 @@ Test(json_doc, what_is_not_json_is_refused) {
                                       "{\"a\":1e}",
                                       "{\"a\":1.2.3}",
                                       "{\"a\":\"x",
-                                      "{\"a\":12-3}"};
+                                      "{\"a\":12-3}",
+                                      "{\"a\":1,\"b\":5-3}",
+                                      "[1,2,3,4,5,6,7,8,9,10,11,12,13,1-1]",
+                                      "{\"a\":1e5e5}",
+                                      "{\"a\":1E5e-5}"};
 
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct json_doc doc;

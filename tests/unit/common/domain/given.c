@@ -85,7 +85,11 @@ void then_rejected(const char *code) {
     cr_assert_neq(story.decision.rejection.detail[0], '\0', "no detail");
 }
 
-static void then_described(const char *name, const char *value) {
+void then_rejected_as(enum rejection_kind kind) {
+    cr_assert_eq(story.decision.rejection.kind, kind, "%s", story.decision.rejection.code);
+}
+
+void then_described(const char *name, const char *value) {
     struct buf text;
     char wanted[128];
 

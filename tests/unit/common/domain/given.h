@@ -21,6 +21,9 @@ void past(struct command command);
 void when(struct command command);
 void then_accepted(const char *event_name);
 void then_rejected(const char *code);
+void then_rejected_as(enum rejection_kind kind);
+/* The answer's member has this value (as it stands in JSON). */
+void then_described(const char *name, const char *value);
 void then_balance(const char *balance);
 void then_status(const char *status);
 /* The state as it is now, and the last decision. */

@@ -1,0 +1,162 @@
+/*
+ * What the server's own files share; nobody else includes this.
+ *
+ *   http_server.c    options, sockets, threads, start and stop
+ *   http_daemon.c    one libmicrohttpd daemon on one loop: its callbacks, suspending and resuming;
+ *                    the one file that includes microhttpd
+ *   http_dispatch.c  from a complete request to its handler or its refusal
+ *   http_peers.c     connections: their number, their deadlines
+ *   http_request.c   the memory of requests, and what handlers call
+ *   http_metrics.c   counting answers
+ */
+#ifndef DAYBOOK_HTTP_HTTP_INTERNAL_H
+#define DAYBOOK_HTTP_HTTP_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "common/base/uuid.h"
+#include "common/http/http_server.h"
+
+struct MHD_Connection;
+struct MHD_Daemon;
+
+enum {
+    HTTP_ROUTES_MAX = 64,
+    HTTP_STATUS_FIRST = 100,
+    HTTP_STATUS_COUNT = 500,
+    /* Connections a thread takes beyond its limit, to tell their clients that it is full. */
+    HTTP_SURPLUS_CONNECTIONS = 64,
+    /* How much of a body that is refused anyway is read to keep the connection usable. One that
+     * announces more is refused before it is read, one that turns out longer is cut off. */
+    HTTP_DISCARD_BYTES_MAX = 1024 * 1024,
+};
+
+/*
+ * Where a request stands; written by its server thread alone.
+ *
+ *   NEW ──▶ READING ──▶ HANDLING ──▶ ANSWERED                 (HTTP_DONE)
+ *    │                     └──▶ HELD ──▶ RESUMED ──▶ ANSWERED (HTTP_LATER, http_complete)
+ *    └──▶ ANSWERED                                             (refused by its headers)
+ *
+ * The client may leave in any state. A held request is then resumed all the same once it is
+ * completed, is answered into the void and freed; never before.
+ */
+enum exchange_state {
+    EXCHANGE_NEW,      /* its request line is there */
+    EXCHANGE_READING,  /* its headers are complete */
+    EXCHANGE_HANDLING, /* its handler runs */
+    EXCHANGE_HELD,     /* suspended: somebody will call http_complete, or has */
+    EXCHANGE_RESUMED,
+    EXCHANGE_ANSWERED,
+};
+
+/* What MHD's connection points to; `public` is what handlers see. */
+struct exchange {
+    struct http_request public;
+    enum exchange_state state;
+    struct server_thread *thread;
+    struct MHD_Connection *connection;
+    struct http_peer *peer;
+    struct buf body;
+    struct str uri; /* raw, with the query; in the arena */
+    bool uri_too_long;
+    bool body_too_large;
+    uint64_t discarded_bytes; /* of a body that is too large */
+    bool in_flight;           /* counted in the server's in_flight */
+    struct exchange *next;    /* in the completion list or the free list */
+};
+
+/* See http_peers.c. The one there longest first. */
+struct http_peer_list {
+    struct http_peer *first;
+    struct http_peer *last;
+};
+
+/* Why a connection was cut off. */
+enum http_closed { HTTP_CLOSED_IDLE, HTTP_CLOSED_SLOW, HTTP_CLOSED_LIMIT, HTTP_CLOSED_REASONS };
+
+struct server_thread {
+    struct http_server *server;
+    uint32_t index;
+    struct loop *loop;
+    struct MHD_Daemon *daemon;
+    int listen_fd; /* -1: none, or the daemon's */
+    pthread_t id;
+    bool started;
+    bool run_again;           /* MHD has work that its descriptor does not show */
+    int64_t turn_began_at_us; /* the loop's present turn */
+    struct http_peer_list waiting;
+    struct http_peer_list working;
+    size_t peer_count;                      /* all, also those held and cut off */
+    size_t cut_off_count;                   /* of them */
+    size_t peers_max;                       /* this thread's share of connections_max */
+    _Atomic(struct exchange *) completions; /* newest first; pushed by any thread */
+    struct exchange *free_list;
+    size_t free_count;
+    struct uuid_source uuids;
+};
+
+struct http_server {
+    struct http_server_options options;
+    struct http_route routes[HTTP_ROUTES_MAX];
+    size_t route_count;
+    struct server_thread *threads;
+    uint16_t port;
+    atomic_bool draining;
+    atomic_size_t in_flight;
+    atomic_int connections;
+    struct metric_gauge *connections_gauge;
+    struct metric_gauge *in_flight_gauge;
+    struct metric_counter *closed[HTTP_CLOSED_REASONS];
+    /* By route; the last row is for requests without one. */
+    struct metric_histogram *seconds[HTTP_ROUTES_MAX + 1];
+    _Atomic(struct metric_counter *) counters[HTTP_ROUTES_MAX + 1][HTTP_STATUS_COUNT];
+};
+
+/* http_daemon.c */
+
+/* Starts the thread's daemon on its listening socket, which it takes, and ties it to the loop. */
+MUST_CHECK enum err_code http_daemon_start(struct server_thread *thread, struct err *err);
+/* Closes the listening socket. On the owner's thread. */
+void http_daemon_quiesce(struct server_thread *thread);
+/* When the thread has ended and nothing is held. */
+void http_daemon_stop(struct server_thread *thread);
+
+/* http_dispatch.c */
+
+/* The headers are there, the body is not read. True: refused, the response is set. */
+bool http_dispatch_refuse_early(struct exchange *exchange, const char *method_name);
+/* The request is complete: calls its handler, or refuses it and returns HTTP_DONE. */
+enum http_result http_dispatch(struct exchange *exchange, const char *method_name);
+
+/* http_peers.c, on the owner's thread */
+
+/* Accepted; it waits for its first request. */
+struct http_peer *http_peer_new(struct server_thread *thread, int fd);
+void http_peer_free(struct server_thread *thread, struct http_peer *peer);
+/* Its turn to ask for something. */
+void http_peer_wait(struct server_thread *thread, struct http_peer *peer);
+/* Its turn to send the rest of a request, or to take an answer. */
+void http_peer_work(struct server_thread *thread, struct http_peer *peer);
+/* Our turn. */
+void http_peer_hold(struct http_peer *peer);
+/* False: it came when the thread was full, and the thread still is. */
+bool http_peer_has_place(const struct server_thread *thread, struct http_peer *peer);
+/* Cuts off who is late; returns the time to the next deadline, -1: there is none. */
+int64_t http_peers_cut_off(struct server_thread *thread);
+
+/* http_request.c; the first two on the owner's thread */
+
+struct exchange *http_exchange_new(struct server_thread *thread);
+void http_exchange_recycle(struct exchange *exchange);
+/* Frees what the thread keeps for its next requests. */
+void http_exchange_free_all(struct server_thread *thread);
+
+/* http_metrics.c */
+
+void http_metrics_register(struct http_server *server);
+/* The request is about to be answered with the response it has. */
+void http_metrics_count(struct http_server *server, const struct http_request *request);
+
+#endif

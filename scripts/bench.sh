@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Runs a benchmark on servers of its own (build/bench-stack, ports + 12500) and takes them down.
+#
+#   scripts/bench.sh write      the write side beside pgbench and a bulk load
+#   scripts/bench.sh projector  live application and rebuild beside the naive way and a bare consumer
+#
+# KEEP=1 leaves the servers running. Result lines read `ratio <name> <value>`; the same as JSON in
+# build/bench/<name>.json. Nothing fails on a time.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+what=${1:-}
+case $what in
+write) servers=postgres ;;
+projector) servers=postgres,redis,kafka ;;
+*) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
+scripts/packages.sh ensure build run
+make -s -j"$(nproc)" all "build/release/bench/$what"
+mkdir -p build/bench
+export DAYBOOK_STACK=bench-stack DAYBOOK_PORT_OFFSET=${DAYBOOK_BENCH_PORT_OFFSET:-12500}
+export DAYBOOK_BIN_DIR=$PWD/build/release/bin
+down() { [ "${KEEP:-}" = 1 ] || scripts/stack.sh down >/dev/null; }
+trap down EXIT
+FORCE=1 scripts/stack.sh reset >/dev/null 2>&1 || true
+scripts/stack.sh up --servers-only="$servers"
+eval "$(scripts/stack.sh env)"
+read -r BENCH_POSTGRES_PID _ <build/bench-stack/run/postgres.pid
+BENCH_REDIS_PID=$(cut -d' ' -f1 build/bench-stack/run/redis.pid 2>/dev/null || echo 0)
+# shellcheck disable=SC2012 # version numbers, not file names
+BENCH_PGBENCH=$(ls -d /usr/lib/postgresql/*/bin/pgbench | sort -V | tail -1)
+export BENCH_POSTGRES_PID BENCH_REDIS_PID BENCH_PGBENCH
+export BENCH_PORT=$((8085 + DAYBOOK_PORT_OFFSET))
+ulimit -n "$(ulimit -Hn)"
+"build/release/bench/$what"
