@@ -101,8 +101,15 @@ static enum err_code reach(void *arg, const struct sink_checkpoint *live, struct
 
     for (int32_t p = 0; code == ERR_OK && p < chase->options->world->config->topic_partitions;
          p++) {
-        if (checkpoint_exists(&live[p])) {
-            code = chase_to(chase, p, live[p].next, err);
+        int64_t first = 0;
+        int64_t end = 0;
+        if (!checkpoint_exists(&live[p])) {
+            continue;
+        }
+        /* A live checkpoint beyond the log is damage, and a rebuild is its repair. */
+        code = chase->reader->ops->bounds(chase->reader, p, &first, &end, err);
+        if (code == ERR_OK) {
+            code = chase_to(chase, p, live[p].next < end ? live[p].next : end, err);
         }
     }
     return code;

@@ -237,6 +237,7 @@ static void put_swap(struct builder_redis *self, int32_t p) {
 }
 
 static enum err_code swap_partition(struct builder_redis *self, int32_t p, struct err *err) {
+    const int64_t reached = self->live[p].next;
     redisReply *reply = NULL;
     enum err_code code = read_one(self, p, "", self->live_text[p], &self->live[p], err);
 
@@ -247,7 +248,8 @@ static enum err_code swap_partition(struct builder_redis *self, int32_t p, struc
         code = read_one(self, p, "#build", self->built_text[p], &self->built[p], err);
     }
     if (code == ERR_OK &&
-        (!checkpoint_exists(&self->built[p]) || self->built[p].next < self->live[p].next)) {
+        (!checkpoint_exists(&self->built[p]) ||
+         (self->built[p].next < self->live[p].next && self->live[p].next != reached))) {
         return err_set(err, ERR_CONFLICT, "redis: partition %" PRId32 " is ahead", p);
     }
     if (code == ERR_OK) {

@@ -10,8 +10,8 @@
  *
  * CPU is that of the projectors, PostgreSQL and Redis, from /proc.
  */
-#include <inttypes.h>
 #include <hiredis.h>
+#include <inttypes.h>
 #include <libpq-fe.h>
 #include <librdkafka/rdkafka.h>
 #include <stdio.h>
@@ -121,6 +121,7 @@ static void produce_one(rd_kafka_t *kafka, int64_t n) {
     char event_id[64];
     char time[CLOCK_RFC3339_BYTES];
     char numbers[3][24];
+    const char *const type = version == 1 ? "AccountCreated" : "MoneyDeposited";
     rd_kafka_resp_err_t error;
 
     (void)snprintf(id, sizeof(id), "account-%05" PRId64, account);
@@ -130,8 +131,8 @@ static void produce_one(rd_kafka_t *kafka, int64_t n) {
     (void)snprintf(numbers[2], sizeof(numbers[2]), "%" PRId64, 1000000 + n * 300);
     (void)clock_format_rfc3339(time, INT64_C(1767225600000000) + n * 1000);
     if (version == 1) {
-        (void)snprintf(payload, sizeof(payload), "{\"currency\":\"USD\",\"owner\":\"Owner %" PRId64
-                                                 "\"}", account);
+        (void)snprintf(payload, sizeof(payload),
+                       "{\"currency\":\"USD\",\"owner\":\"Owner %" PRId64 "\"}", account);
     } else {
         (void)snprintf(payload, sizeof(payload),
                        "{\"amount_minor\":100,\"balance_minor\":%" PRId64 ",\"currency\":\"USD\"}",
@@ -142,10 +143,11 @@ static void produce_one(rd_kafka_t *kafka, int64_t n) {
             kafka, RD_KAFKA_V_TOPIC("account-events"),
             RD_KAFKA_V_PARTITION(hash_kafka_partition(str_from(id), PARTITIONS)),
             RD_KAFKA_V_KEY(id, strlen(id)), RD_KAFKA_V_VALUE(payload, strlen(payload)),
-            RD_KAFKA_V_HEADER("ce_specversion", "1.0", -1), RD_KAFKA_V_HEADER("ce_id", event_id, -1),
+            RD_KAFKA_V_HEADER("ce_specversion", "1.0", -1),
+            RD_KAFKA_V_HEADER("ce_id", event_id, -1),
             RD_KAFKA_V_HEADER("ce_source", "/daybook/account", -1),
-            RD_KAFKA_V_HEADER("ce_type", version == 1 ? "AccountCreated" : "MoneyDeposited", -1),
-            RD_KAFKA_V_HEADER("ce_subject", id, -1), RD_KAFKA_V_HEADER("ce_time", time, -1),
+            RD_KAFKA_V_HEADER("ce_type", type, -1), RD_KAFKA_V_HEADER("ce_subject", id, -1),
+            RD_KAFKA_V_HEADER("ce_time", time, -1),
             RD_KAFKA_V_HEADER("content-type", "application/json", -1),
             RD_KAFKA_V_HEADER("aggregate_type", "account", -1),
             RD_KAFKA_V_HEADER("version", numbers[0], -1),
@@ -308,19 +310,18 @@ static void empty_models(struct bench *bench) {
 /* Events applied by the lane that is behind most. */
 static int64_t applied(struct bench *bench) {
     static const char *const names[] = {"accounts", "statements"};
-    PGresult *result = PQexec(bench->admin,
-                              "SELECT coalesce(min(n), 0) FROM (SELECT coalesce(sum(next_offset), 0)"
-                              " AS n FROM (VALUES ('accounts'), ('statements'), ('activity')) v(name)"
-                              " LEFT JOIN daybook.checkpoints c ON c.projection = v.name"
-                              " GROUP BY v.name) s");
+    PGresult *result = PQexec(
+        bench->admin, "SELECT coalesce(min(n), 0) FROM (SELECT coalesce(sum(next_offset), 0)"
+                      " AS n FROM (VALUES ('accounts'), ('statements'), ('activity')) v(name)"
+                      " LEFT JOIN daybook.checkpoints c ON c.projection = v.name"
+                      " GROUP BY v.name) s");
     int64_t least = PQntuples(result) == 1 ? strtoll(PQgetvalue(result, 0, 0), NULL, 10) : 0;
 
     PQclear(result);
     for (size_t i = 0; i < 2; i++) {
         int64_t sum = 0;
         for (int p = 0; p < PARTITIONS; p++) {
-            redisReply *reply =
-                redisCommand(bench->redis, "GET {p%d}:checkpoint:%s", p, names[i]);
+            redisReply *reply = redisCommand(bench->redis, "GET {p%d}:checkpoint:%s", p, names[i]);
             sum += reply != NULL && reply->type == REDIS_REPLY_STRING
                        ? strtoll(reply->str, NULL, 10)
                        : 0;
@@ -335,7 +336,7 @@ static pid_t start_projector(const struct bench *bench, int index, const char *c
     static char program[512];
     static char texts[REPLICAS_MAX][4][600];
     const char *argv[4] = {program};
-    const char *const variables[] = {texts[index][0], texts[index][1], texts[index][2],
+    const char *const variables[] = {texts[index][0], texts[index][1],          texts[index][2],
                                      texts[index][3], "DAYBOOK_LOG_LEVEL=warn", NULL};
 
     (void)snprintf(program, sizeof(program), "%s/daybook-projector", bench_env("DAYBOOK_BIN_DIR"));
@@ -357,7 +358,8 @@ static pid_t start_projector(const struct bench *bench, int index, const char *c
 }
 
 static double cpu_of_all(const struct bench *bench, const pid_t *pids, int count) {
-    double sum = bench_cpu_seconds(bench->postgres, true) + bench_cpu_seconds(bench->redis_pid, false);
+    double sum =
+        bench_cpu_seconds(bench->postgres, true) + bench_cpu_seconds(bench->redis_pid, false);
 
     for (int i = 0; i < count; i++) {
         sum += bench_cpu_seconds(pids[i], false);
@@ -445,17 +447,12 @@ int main(void) {
         run_live(&bench, 2, "c_two_replicas", "c_cpu_two_replicas");
         run_live(&bench, 4, "c_four_replicas", "c_cpu_four_replicas");
     }
-    const double a = bench_median(report, "a_naive");
-    const double d = bench_median(report, "d_rebuild_all");
-    bench_ratio(report, "projector_live_vs_naive", bench_median(report, "b_one_replica") / a, 10);
-    bench_ratio(report, "projector_two_replicas_vs_naive",
-                bench_median(report, "c_two_replicas") / a, 0);
-    bench_ratio(report, "projector_rebuild_vs_naive", d / a, 30);
-    bench_ratio(report, "projector_rebuild_vs_bare_consumer",
-                d / bench_median(report, "e_bare_consumer"), 0.2);
-    bench_ratio(report, "projector_cpu_four_vs_one",
-                bench_median(report, "c_cpu_four_replicas") /
-                    bench_median(report, "b_cpu_one_replica"),
+    bench_ratio(report, "projector_live_vs_naive", "b_one_replica", "a_naive", 10);
+    bench_ratio(report, "projector_two_replicas_vs_naive", "c_two_replicas", "a_naive", 0);
+    bench_ratio(report, "projector_rebuild_vs_naive", "d_rebuild_all", "a_naive", 30);
+    bench_ratio(report, "projector_rebuild_vs_bare_consumer", "d_rebuild_all", "e_bare_consumer",
+                0.2);
+    bench_ratio(report, "projector_cpu_four_vs_one", "c_cpu_four_replicas", "b_cpu_one_replica",
                 -1.2);
     PQfinish(bench.admin);
     redisFree(bench.redis);

@@ -114,12 +114,12 @@ static void expect_parked(const char *id, int lines) {
     cr_assert(eventually(is_parked, &listing, 20000), "not %d: %s", lines, output);
 }
 
-static void for_all_projections(const char *format, const char *id) {
+static void for_all_projections(const char *verb, const char *id) {
     static const char *const names[] = {"accounts", "statements", "activity"};
     char words[256];
 
     for (size_t i = 0; i < 3; i++) {
-        (void)snprintf(words, sizeof(words), format, names[i], id);
+        (void)snprintf(words, sizeof(words), "parked %s %s '%s'", verb, names[i], id);
         expect_command(words);
     }
 }
@@ -156,11 +156,11 @@ Test(projector, poison_parks_its_stream_until_it_is_discarded) {
     cr_assert_not_null(strstr(a.body, "daybook_projector_parked_streams{projection=\"accounts\""));
     http_answer_release(&a);
     expect_command("verify"); /* parked as the fold parks it */
-    for_all_projections("parked show %s %s", id);
+    for_all_projections("show", id);
     cr_assert_not_null(strstr(output, "{\"amount_minor\":"), "%s", output);
-    for_all_projections("parked retry %s %s", id); /* it is poison still */
+    for_all_projections("retry", id); /* it is poison still */
     expect_parked(id, 5);
-    for_all_projections("parked discard %s %s", id);
+    for_all_projections("discard", id);
     expect_parked(id, 0);
     cr_assert(is_at(id, 3, 5000));
     deposit(id, 1);
@@ -179,7 +179,7 @@ Test(projector, a_gap_parks_its_stream_until_it_is_given_up) {
     cr_assert(is_at(id, 1, 5000));
     inject(id, 4, "{\"amount_minor\":100,\"balance_minor\":300,\"currency\":\"USD\"}");
     expect_parked(id, 5);
-    for_all_projections("parked discard %s %s", id); /* versions 2 and 3 are given up */
+    for_all_projections("discard", id); /* versions 2 and 3 are given up */
     cr_assert(is_at(id, 4, 5000));
     expect_parked(id, 0);
     deposit(id, 1); /* the real version 2: void */
@@ -312,9 +312,7 @@ Test(projector, a_rebuild_is_not_noticed_by_readers) {
 
 Test(projector, a_killed_rebuild_leaves_the_live_model_and_can_be_run_again) {
     const char *id = open_account("killed");
-    const char *const variables[] = {NULL};
 
-    (void)variables;
     deposit(id, 1);
     for (int i = 0; i < 6; i++) {
         const struct timespec pause = {.tv_nsec = 40000000L * (i + 1)};
@@ -328,7 +326,6 @@ Test(projector, a_killed_rebuild_leaves_the_live_model_and_can_be_run_again) {
             char path[512];
             (void)snprintf(path, sizeof(path), "%s/daybook-projector",
                            stack_environment("DAYBOOK_BIN_DIR"));
-            (void)freopen("/dev/null", "w", stderr);
             (void)execl(path, path, "rebuild", "all", (char *)NULL);
             _exit(127);
         }
