@@ -6,7 +6,7 @@ static void refuse(struct decoded *out, const char *why) {
     size_t len = 0;
 
     /* It is stored and shown: bytes from outside may be anything. */
-    while (why[len] != '\0' && len < PARKED_REASON_BYTES) {
+    while (len < PARKED_REASON_BYTES && why[len] != '\0') {
         out->text[len] = why[len] >= ' ' && why[len] <= '~' ? why[len] : '?';
         len++;
     }

@@ -72,9 +72,9 @@ static enum err_code load(struct engine *engine, struct place *place, struct err
 
 enum err_code engine_begin(struct engine *engine, int32_t partition, struct sink_checkpoint *at,
                            struct err *err) {
+    assert(partition >= 0 && partition < TOPIC_PARTITIONS_MAX);
     struct place *place = engine->places[partition];
 
-    assert(partition >= 0 && partition < TOPIC_PARTITIONS_MAX);
     if (place == NULL) {
         place = mem_zalloc(sizeof(*place));
         fold_init(&place->fold, engine->options.projection, partition, ENGINE_STREAMS_MAX);
