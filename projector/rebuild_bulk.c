@@ -18,7 +18,7 @@ enum {
     SCRATCH_BYTES = 1024 * 1024,
     SILENCE_US = 30000000,
     THREADS_MAX = 32,
-    AHEAD_KIB = 8192,
+    AHEAD_KIB = 98304,
 };
 
 struct shared {

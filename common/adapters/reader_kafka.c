@@ -9,7 +9,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
-enum { TEXT_BYTES = 256, TAKE_MAX = 4096, AHEAD_KIB = 2048 };
+enum { TEXT_BYTES = 256, TAKE_MAX = 4096, AHEAD_KIB = 4096 };
 
 struct reader_kafka {
     struct event_reader base;
@@ -56,8 +56,10 @@ static enum err_code make_client(struct reader_kafka *self, struct err *err) {
         {"fetch.wait.max.ms", "250"},
         {"fetch.min.bytes", "1"},
         {"fetch.error.backoff.ms", "50"},
-        {"queued.min.messages", "10000"},
-        /* Per partition, since partitions are started one by one. */
+        /* Both per partition, since partitions are started one by one. Before librdkafka 2.2 a full
+         * queue stops the fetching for a whole second: so the bytes are to be the bound, and must
+         * last that long. */
+        {"queued.min.messages", "1000000"},
         {"queued.max.messages.kbytes", ahead},
         {"reconnect.backoff.ms", "50"},
         {"reconnect.backoff.max.ms", "1000"},

@@ -11,7 +11,7 @@ struct reader_kafka_options {
     const char *topic;
     int32_t partitions;
     int64_t timeout_ms; /* of requests */
-    int64_t ahead_kib;  /* fetched ahead at most, per partition; 0: 2 MiB */
+    int64_t ahead_kib;  /* fetched ahead at most, per partition; 0: 4 MiB */
     struct log *log;
 };
 
