@@ -181,7 +181,7 @@ demo: ## bring the stack up and play a short story against it
 test: ## all tests: unit, contract, integration, end to end, on servers of their own
 	@scripts/test.sh all
 
-test-faults: ## the fault tests alone, long: DAYBOOK_FAULT_ROUNDS (20) times what `make test` does
+test-faults: ## the fault tests alone, long: DAYBOOK_FAULT_ROUNDS (20) and KILLS (200) set how long
 	@DAYBOOK_FAULT_ROUNDS=$${DAYBOOK_FAULT_ROUNDS:-20} scripts/test.sh faults
 
 test-unit: ## unit tests alone: no server, a few seconds
@@ -189,6 +189,9 @@ test-unit: ## unit tests alone: no server, a few seconds
 
 bench-write: ## the write side beside pgbench and a bulk load: a table, ratios, build/bench/write.json
 	@scripts/bench.sh write
+
+bench-relay: ## the relay beside pg_recvlogical and a poller: a table, ratios, build/bench/relay.json
+	@scripts/bench.sh relay
 
 fuzz: ## every fuzzer for FUZZ_SECONDS (60); NAME=amount for one
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh $(NAME)
@@ -217,4 +220,5 @@ help: ## this list
 	    awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo "  SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the normal build"
 
-.PHONY: all tests up down status scale logs reset demo test test-faults fuzz fuzzers test-unit bench-write bench-projector check check-headers format clean help
+.PHONY: all tests up down status scale logs reset demo test test-unit test-faults fuzz fuzzers \
+    bench-write bench-relay bench-projector check check-headers format clean help

@@ -15,6 +15,8 @@ void answer_replayed(struct command_job *job, const struct command_outcome *outc
 void answer_like(struct command_job *job, const struct command_job *first);
 /* The batch failed with `code`. */
 void answer_failed(struct command_job *job, enum err_code code, int64_t version);
+/* The shard's queue is full. */
+void answer_overloaded(struct command_job *job);
 void answer_internal(struct command_job *job);
 
 #endif

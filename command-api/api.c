@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "command-api/answer.h"
 #include "command-api/request_headers.h"
 #include "common/base/clock.h"
 #include "common/base/hash.h"
@@ -25,11 +26,26 @@ struct endpoint {
     char path[PATH_BYTES_MAX];
     struct field fields[FIELDS_MAX]; /* the command's, and "id" where it opens the stream */
     size_t field_count;
+    struct metric_counter *answered[COMMAND_RESULTS];
+};
+
+/* Commands for one shard, gathered by one HTTP thread in the current turn of its loop. */
+struct gathered {
+    struct shard *shard;
+    struct command_job *jobs[SHARD_SUBMIT_MAX];
+    size_t count;
+};
+
+struct intake {
+    struct gathered *shards; /* one per shard */
+    size_t shard_count;
 };
 
 struct api {
     struct api_options options;
     struct shard **shards;
+    struct intake *intakes; /* one per HTTP thread */
+    size_t intake_count;
     struct endpoint endpoints[API_ROUTES_MAX];
     size_t endpoint_count;
     struct http_route routes[API_ROUTES_MAX];
@@ -202,31 +218,21 @@ static int64_t hash_request(const struct command_job *job) {
     uint64_t hash = hash_fnv1a(HASH_FNV1A_START, str_from(job->command.type->name));
 
     hash = hash_fnv1a(hash, str_from(job->command.stream_id));
-    hash = hash_fnv1a(hash, str_of(job->command.data.bytes, sizeof(job->command.data.bytes)));
-    return (int64_t)hash;
+    return (int64_t)hash_fnv1a_sparse(
+        hash, str_of(job->command.data.bytes, sizeof(job->command.data.bytes)));
 }
 
 /* --- answering --- */
 
-static void count_command(struct api *api, const struct command_job *job) {
-    char labels[128];
-
-    (void)snprintf(labels, sizeof(labels), "command=\"%s\",outcome=\"%s\"", job->command.type->name,
-                   job->outcome);
-    metric_add(metrics_counter(api->options.metrics, "daybook_commands_total", labels,
-                               "Commands answered, by outcome."),
-               1);
-    metric_observe(api->command_seconds, clock_monotonic_us() - job->accepted_at_us);
-}
-
-/* Called by the shard's thread. */
+/* Called by the shard's thread, or by the HTTP thread when no shard took the job. */
 static void finish_job(struct command_job *job) {
     struct http_request *request = job->context;
     const struct endpoint *endpoint = request->route->detail;
     struct api *api = request->route->context;
     char text[192];
 
-    count_command(api, job);
+    metric_add(endpoint->answered[job->result], 1);
+    metric_observe(api->command_seconds, clock_monotonic_us() - job->accepted_at_us);
     if (job->version > 0) {
         (void)snprintf(text, sizeof(text), "\"%" PRId64 "\"", job->version);
         http_respond_header(request, "ETag", str_from(text));
@@ -245,6 +251,40 @@ static void finish_job(struct command_job *job) {
     http_respond(request, job->status,
                  job->is_problem ? "application/problem+json" : "application/json", job->body);
     http_complete(request);
+}
+
+/* --- handing on --- */
+
+static void hand_on(struct gathered *gathered) {
+    const size_t taken = shard_submit(gathered->shard, gathered->jobs, gathered->count);
+
+    for (size_t i = taken; i < gathered->count; i++) {
+        answer_overloaded(gathered->jobs[i]);
+        finish_job(gathered->jobs[i]);
+    }
+    gathered->count = 0;
+}
+
+/* A shard that waits for work starts with all that the turn brought, not with its first command:
+ * larger transactions, and fewer threads woken. */
+static void end_turn(void *arg) {
+    struct intake *intake = arg;
+
+    for (size_t i = 0; i < intake->shard_count; i++) {
+        if (intake->shards[i].count > 0) {
+            hand_on(&intake->shards[i]);
+        }
+    }
+}
+
+static void gather(struct intake *intake, struct command_job *job) {
+    const size_t shard = hash_murmur2(str_from(job->command.stream_id)) % intake->shard_count;
+    struct gathered *gathered = &intake->shards[shard];
+
+    gathered->jobs[gathered->count++] = job;
+    if (gathered->count == SHARD_SUBMIT_MAX) {
+        hand_on(gathered);
+    }
 }
 
 static enum http_result post_command(void *context, struct http_request *request) {
@@ -275,11 +315,7 @@ static enum http_result post_command(void *context, struct http_request *request
         return HTTP_DONE;
     }
     job->request_hash = hash_request(job);
-    const size_t shard = hash_murmur2(str_from(job->command.stream_id)) % api->options.shard_count;
-    if (!shard_submit(api->shards[shard], job)) {
-        return problem_respond(request, 503, "overloaded", "Overloaded",
-                               "too many commands are waiting; nothing was done; try again");
-    }
+    gather(&api->intakes[request->thread_index], job);
     return HTTP_LATER;
 }
 
@@ -293,6 +329,21 @@ static enum http_result get_openapi(void *context, struct http_request *request)
 }
 
 /* --- routes --- */
+
+static void register_results(const struct api *api, struct endpoint *endpoint) {
+    static const char *const names[COMMAND_RESULTS] = {
+        "accepted",   "rejected", "replayed",   "precondition_failed",
+        "key_reused", "conflict", "overloaded", "unavailable",
+        "unknown",    "defect"};
+    char labels[128];
+
+    for (size_t i = 0; i < COMMAND_RESULTS; i++) {
+        (void)snprintf(labels, sizeof(labels), "command=\"%s\",outcome=\"%s\"",
+                       endpoint->type->name, names[i]);
+        endpoint->answered[i] = metrics_counter(api->options.metrics, "daybook_commands_total",
+                                                labels, "Commands answered, by outcome.");
+    }
+}
 
 static void add_endpoint(struct api *api, const struct aggregate *aggregate,
                          const struct command_type *type) {
@@ -311,6 +362,7 @@ static void add_endpoint(struct api *api, const struct aggregate *aggregate,
         (void)snprintf(endpoint->path, sizeof(endpoint->path), "/%s/{id}/%s", aggregate->collection,
                        type->action);
     }
+    register_results(api, endpoint);
     api->routes[api->route_count++] =
         (struct http_route){HTTP_POST, endpoint->path, post_command, api, endpoint};
 }
@@ -336,6 +388,13 @@ struct api *api_new(const struct api_options *options) {
 }
 
 void api_free(struct api *api) {
+    if (api == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < api->intake_count; i++) {
+        mem_free(api->intakes[i].shards);
+    }
+    mem_free(api->intakes);
     mem_free(api);
 }
 
@@ -346,4 +405,18 @@ const struct http_route *api_routes(struct api *api, size_t *count) {
 
 void api_set_shards(struct api *api, struct shard **shards) {
     api->shards = shards;
+}
+
+void api_attach(struct api *api, struct http_server *server, uint32_t threads) {
+    api->intakes = mem_array(threads, sizeof(api->intakes[0]));
+    api->intake_count = threads;
+    for (uint32_t i = 0; i < threads; i++) {
+        struct intake *intake = &api->intakes[i];
+        intake->shard_count = api->options.shard_count;
+        intake->shards = mem_array(intake->shard_count, sizeof(intake->shards[0]));
+        for (size_t j = 0; j < intake->shard_count; j++) {
+            intake->shards[j].shard = api->shards[j];
+        }
+        loop_on_turn(http_server_loop(server, i), end_turn, intake);
+    }
 }

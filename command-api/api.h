@@ -22,7 +22,10 @@ struct api *api_new(const struct api_options *options);
 void api_free(struct api *api);
 /* Routes for http_server_options; they live as long as the api. */
 const struct http_route *api_routes(struct api *api, size_t *count);
-/* The shards get the commands; to be set before the server starts. Borrowed. */
+/* The shards get the commands; to be set before api_attach. Borrowed. */
 void api_set_shards(struct api *api, struct shard **shards);
+/* What a turn of one of the server's loops brings is handed to the shards together, at its end. To
+ * be called before the server starts. */
+void api_attach(struct api *api, struct http_server *server, uint32_t threads);
 
 #endif

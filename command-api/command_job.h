@@ -12,6 +12,20 @@ enum { EXPECT_ANY = -1, EXPECT_EXISTS = -2 }; /* expected_version; 0: must not e
 
 struct stream_entry;
 
+enum command_result { /* for metrics */
+                      COMMAND_ACCEPTED,
+                      COMMAND_REJECTED,
+                      COMMAND_REPLAYED,
+                      COMMAND_PRECONDITION_FAILED,
+                      COMMAND_KEY_REUSED,
+                      COMMAND_CONFLICT,
+                      COMMAND_OVERLOADED,
+                      COMMAND_UNAVAILABLE,
+                      COMMAND_UNKNOWN,
+                      COMMAND_DEFECT,
+                      COMMAND_RESULTS,
+};
+
 struct command_job {
     /* What is asked. */
     const struct aggregate *aggregate;
@@ -27,8 +41,8 @@ struct command_job {
     struct arena *arena;
 
     /* What is answered. */
-    int status;          /* HTTP */
-    const char *outcome; /* for metrics: "accepted", "rejected", "replayed", "conflict", … */
+    int status; /* HTTP */
+    enum command_result result;
     bool is_problem;
     bool replayed;
     struct str body;

@@ -1,5 +1,7 @@
 #include "command-api/config.h"
 
+#include <unistd.h>
+
 #define KEY(member) offsetof(struct command_api_config, member)
 
 static const struct config_key keys[] = {
@@ -18,14 +20,17 @@ static const struct config_key keys[] = {
      "the longest a client may take for its next request, the rest of it, or the answer"},
     {"DAYBOOK_WRITE_DATABASE_URL", CONFIG_URL, KEY(write_database_url), NULL, 1, 1024,
      "postgresql:// postgres://", false, "", "event store, role with INSERT and SELECT on events"},
-    {"DAYBOOK_SHARDS", CONFIG_INT, KEY(shards), "2", 1, 64, NULL, false, "",
-     "threads that decide and append, each with one database connection"},
-    {"DAYBOOK_SHARD_QUEUE_MAX", CONFIG_INT, KEY(shard_queue_max), "4096", 1, 1000000, NULL, false,
+    {"DAYBOOK_SHARDS", CONFIG_INT, KEY(shards), "0", 0, 64, NULL, false, "",
+     "threads that decide and append, each with one database connection; 0: a quarter of the "
+     "processors, at least one"},
+    {"DAYBOOK_SHARD_QUEUE_MAX", CONFIG_INT, KEY(shard_queue_max), "1024", 1, 1000000, NULL, false,
      "commands", "commands waiting per shard; one more is answered 503"},
     {"DAYBOOK_SHARD_BATCH_MAX", CONFIG_INT, KEY(shard_batch_max), "512", 1, 1024, NULL, false,
      "commands", "commands appended in one transaction"},
     {"DAYBOOK_SHARD_STREAMS_MAX", CONFIG_INT, KEY(shard_streams_max), "50000", 2048, 10000000, NULL,
      false, "streams", "aggregate states kept in memory per shard"},
+    {"DAYBOOK_SNAPSHOT_EVERY", CONFIG_INT, KEY(snapshot_every), "200", 0, 1000000, NULL, false,
+     "events", "a stream's state is kept beside the log after so many further events; 0: never"},
     {"DAYBOOK_CONNECT_TIMEOUT_MS", CONFIG_INT, KEY(connect_timeout_ms), "2000", 10, 60000, NULL,
      false, "ms", "longest wait for a database connection"},
     {"DAYBOOK_STATEMENT_TIMEOUT_MS", CONFIG_INT, KEY(statement_timeout_ms), "5000", 10, 600000,
@@ -45,3 +50,16 @@ const struct config_spec command_api_config_spec = {
     .key_count = ARRAY_LEN(keys),
     .struct_bytes = sizeof(struct command_api_config),
 };
+
+/* Fewer shards make larger batches, and PostgreSQL works in parallel with the shard that waits for
+ * it: one shard keeps about four processors busy, its own side included. */
+enum { PROCESSORS_PER_SHARD = 4 };
+
+size_t command_api_shards(const struct command_api_config *config) {
+    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (config->shards > 0) {
+        return (size_t)config->shards;
+    }
+    return processors > PROCESSORS_PER_SHARD ? (size_t)processors / PROCESSORS_PER_SHARD : 1;
+}

@@ -16,6 +16,7 @@ struct command_api_config {
     int64_t shard_queue_max;
     int64_t shard_batch_max;
     int64_t shard_streams_max;
+    int64_t snapshot_every;
     int64_t connect_timeout_ms;
     int64_t statement_timeout_ms;
     int64_t outcome_wait_ms;
@@ -24,5 +25,8 @@ struct command_api_config {
 };
 
 extern const struct config_spec command_api_config_spec;
+
+/* How many shards to run: as configured, or what fits the processors. */
+size_t command_api_shards(const struct command_api_config *config);
 
 #endif

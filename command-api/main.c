@@ -1,7 +1,9 @@
 /*
  * daybook-command-api: start order
- *   configuration, signals, log → event stores (not connected yet) → shards → HTTP server → wait
- * and stop order: the server drains, the shards finish, the stores close.
+ *   configuration, signals, log → event stores (not connected yet) → snapshot writer → shards →
+ *   HTTP server → wait
+ * and stop order: the server drains, the shards finish, the last snapshots are written, the stores
+ * close.
  */
 #include <stdio.h>
 #include <unistd.h>
@@ -22,36 +24,49 @@ struct process {
     struct event_store **stores;
     struct shard **shards;
     size_t shard_count; /* started */
+    struct event_store *snapshot_store;
+    struct snapshot_writer *snapshots;
     struct http_server *server;
 };
 
-static struct event_store *make_store(struct process *p, size_t index) {
-    char name[48];
-
-    (void)snprintf(name, sizeof(name), "postgresql (shard %zu)", index);
+static struct event_store *make_store(struct process *p, struct health_component *health) {
     const struct event_store_pg_options options = {
         .url = p->config.write_database_url,
         .connect_timeout_ms = p->config.connect_timeout_ms,
         .statement_timeout_ms = p->config.statement_timeout_ms,
         .log = p->log,
-        .health = health_component(p->health, name),
+        .health = health,
     };
     return event_store_pg_new(&options);
 }
 
+/* Its store has no part in /ready: without snapshots all works, a little slower after a start. */
+static enum err_code start_snapshots(struct process *p, struct err *err) {
+    if (p->config.snapshot_every == 0) {
+        return ERR_OK;
+    }
+    p->snapshot_store = make_store(p, NULL);
+    const struct snapshot_writer_options options = {p->snapshot_store, p->log, p->metrics};
+    return snapshot_writer_start(&options, &p->snapshots, err);
+}
+
 static enum err_code start_shards(struct process *p, struct err *err) {
-    const size_t count = (size_t)p->config.shards;
+    const size_t count = command_api_shards(&p->config);
+    char name[48];
 
     p->stores = mem_array(count, sizeof(p->stores[0]));
     p->shards = mem_array(count, sizeof(p->shards[0]));
     for (size_t i = 0; i < count; i++) {
-        p->stores[i] = make_store(p, i);
+        (void)snprintf(name, sizeof(name), "postgresql (shard %zu)", i);
+        p->stores[i] = make_store(p, health_component(p->health, name));
         const struct shard_options options = {
             .store = p->stores[i],
             .queue_max = (size_t)p->config.shard_queue_max,
             .batch_max = (size_t)p->config.shard_batch_max,
             .streams_max = (size_t)p->config.shard_streams_max,
             .outcome_wait_ms = p->config.outcome_wait_ms,
+            .snapshots = p->snapshots,
+            .snapshot_every = p->config.snapshot_every,
             .log = p->log,
             .metrics = p->metrics,
         };
@@ -80,7 +95,11 @@ static enum err_code start_server(struct process *p, struct err *err) {
     options.metrics = p->metrics;
     options.health = p->health;
     const enum err_code code = http_server_new(&options, &p->server, err);
-    return code == ERR_OK ? http_server_start(p->server, err) : code;
+    if (code != ERR_OK) {
+        return code;
+    }
+    api_attach(p->api, p->server, options.threads);
+    return http_server_start(p->server, err);
 }
 
 static enum err_code start(struct process *p, struct err *err) {
@@ -91,8 +110,9 @@ static enum err_code start(struct process *p, struct err *err) {
     }
     p->metrics = metrics_new();
     p->health = health_new("command-api");
-    p->api = api_new(&(struct api_options){p->metrics, p->log, (size_t)p->config.shards});
-    code = start_shards(p, err);
+    p->api = api_new(&(struct api_options){p->metrics, p->log, command_api_shards(&p->config)});
+    code = start_snapshots(p, err);
+    code = code == ERR_OK ? start_shards(p, err) : code;
     return code == ERR_OK ? start_server(p, err) : code;
 }
 
@@ -107,6 +127,10 @@ static void shut_down(struct process *p) {
         shard_stop(p->shards[i]);
         shard_free(p->shards[i]);
         p->stores[i]->ops->free(p->stores[i]);
+    }
+    snapshot_writer_stop(p->snapshots);
+    if (p->snapshot_store != NULL) {
+        p->snapshot_store->ops->free(p->snapshot_store);
     }
     http_server_free(p->server);
     mem_free(p->shards);

@@ -9,7 +9,9 @@
 #include <time.h>
 
 #include "command-api/answer.h"
+#include "command-api/shard_metrics.h"
 #include "command-api/stream_cache.h"
+#include "command-api/stream_loader.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/base/uuid.h"
@@ -24,6 +26,7 @@ struct shard {
     struct queue *queue;
     pthread_t thread;
     struct stream_cache *cache;
+    struct stream_loader *loader;
     struct uuid_source uuids;
 
     /* The batch in hand. */
@@ -35,54 +38,13 @@ struct shard {
     size_t outcome_count;
     struct decision decision;
 
-    struct metric_histogram *batch_size;
-    struct metric_histogram *append_seconds;
-    struct metric_counter *events_appended;
-    struct metric_counter *conflicts;
-    struct metric_counter *cache_hits;
-    struct metric_counter *cache_misses;
-    struct metric_gauge *queue_length;
+    struct shard_metrics metrics;
 };
 
 /* --- loading --- */
 
-struct loading {
-    struct shard *shard;
-    struct stream_entry *entries[SHARD_BATCH_MAX];
-    struct stream_from streams[SHARD_BATCH_MAX];
-    size_t count;
-    struct arena arena;
-};
-
 static struct stream_key key_of(const struct stream_entry *entry) {
     return (struct stream_key){str_from(entry->aggregate->name), str_from(entry->stream_id)};
-}
-
-static enum err_code fold_loaded(void *arg, size_t index, const struct recorded_event *recorded,
-                                 struct err *err) {
-    struct loading *loading = arg;
-    struct stream_entry *entry = loading->entries[index];
-    struct stream_state *state = &entry->committed;
-    struct event event;
-
-    if (recorded->version != state->version + 1) {
-        return err_set(err, ERR_CORRUPT, "stream %s: version %" PRId64 " follows %" PRId64,
-                       entry->stream_id, recorded->version, state->version);
-    }
-    arena_clear(&loading->arena);
-    enum err_code code =
-        event_decode(entry->aggregate, recorded->event_type, recorded->schema_version,
-                     recorded->payload, &loading->arena, &event, err);
-    if (code == ERR_OK) {
-        event.recorded_at_us = recorded->recorded_at_us;
-        code = entry->aggregate->evolve(state->data.bytes, &event, err);
-    }
-    if (code != ERR_OK) {
-        return err_prefix(err, "stream %s version %" PRId64, entry->stream_id, recorded->version);
-    }
-    state->version = recorded->version;
-    state->recorded_at_us = recorded->recorded_at_us;
-    return ERR_OK;
 }
 
 enum load_scope { LOAD_MISSING, LOAD_DOUBTFUL, LOAD_ALL };
@@ -102,37 +64,18 @@ static bool needs_loading(const struct stream_entry *entry, enum load_scope scop
 /* Brings streams of the batch up to the log; `loaded`: how many there were to look at. */
 static enum err_code load_streams(struct shard *shard, enum load_scope scope, size_t *loaded,
                                   struct err *err) {
-    struct loading loading = {.shard = shard};
-    enum err_code code = ERR_OK;
+    struct stream_entry *entries[SHARD_BATCH_MAX];
+    size_t count = 0;
 
     for (size_t i = 0; i < shard->job_count; i++) {
         struct stream_entry *entry = shard->jobs[i]->entry;
         /* A stream is listed once: at its newest job. */
         if (needs_loading(entry, scope) && entry->first_in_batch == shard->jobs[i]) {
-            loading.entries[loading.count] = entry;
-            loading.streams[loading.count++] =
-                (struct stream_from){key_of(entry), entry->committed.version};
+            entries[count++] = entry;
         }
     }
-    *loaded = loading.count;
-    if (loading.count == 0) {
-        return ERR_OK;
-    }
-    arena_init(&loading.arena, 4096, 1024 * 1024);
-    code = shard->options.store->ops->load(shard->options.store, loading.streams, loading.count,
-                                           fold_loaded, &loading, err);
-    arena_release(&loading.arena);
-    for (size_t i = 0; i < loading.count; i++) {
-        if (code == ERR_OK) {
-            loading.entries[i]->loaded = true;
-            loading.entries[i]->fresh = true;
-            loading.entries[i]->moved =
-                loading.entries[i]->committed.version != loading.streams[i].after_version;
-        } else {
-            stream_entry_forget(loading.entries[i]);
-        }
-    }
-    return code;
+    *loaded = count;
+    return count > 0 ? stream_loader_load(shard->loader, entries, count, err) : ERR_OK;
 }
 
 /* --- deciding --- */
@@ -213,6 +156,7 @@ static void accept_job(struct shard *shard, struct command_job *job) {
         }
         state->version++;
         state->recorded_at_us = event->recorded_at_us;
+        state->event_id = shard->events[shard->event_count - 1].event_id;
     }
     answer_accepted(job, state);
     record_outcome(shard, job);
@@ -301,7 +245,7 @@ static enum err_code append_once(struct shard *shard, struct err *err) {
     }
     const int64_t started_us = clock_monotonic_us();
     const enum err_code code = shard->options.store->ops->append(shard->options.store, &batch, err);
-    metric_observe(shard->append_seconds, clock_monotonic_us() - started_us);
+    metric_observe(shard->metrics.append_seconds, clock_monotonic_us() - started_us);
     return code;
 }
 
@@ -359,7 +303,7 @@ static enum err_code refresh(struct shard *shard, struct err *err) {
 
     for (size_t i = 0; i < shard->job_count; i++) {
         struct command_job *job = shard->jobs[i];
-        if (!job->done && job->idempotency_key.len > 0 && job->repeats == NULL) {
+        if (!job->done && job->idempotency_key.len > 0) {
             keyed[count] = job;
             keys[count++] = (struct outcome_key){key_of(job->entry), job->idempotency_key};
         }
@@ -376,7 +320,7 @@ static void commit_states(struct shard *shard) {
     for (size_t i = 0; i < shard->job_count; i++) {
         shard->jobs[i]->entry->committed = shard->jobs[i]->entry->working;
     }
-    metric_add(shard->events_appended, shard->event_count);
+    metric_add(shard->metrics.events_appended, shard->event_count);
 }
 
 static void forget_states(struct shard *shard) {
@@ -418,7 +362,7 @@ static enum err_code settle(struct shard *shard, struct err *err) {
         if (code != ERR_CONFLICT) {
             break;
         }
-        metric_add(shard->conflicts, 1);
+        metric_add(shard->metrics.conflicts, 1);
         const enum err_code refreshed = refresh(shard, err);
         if (refreshed != ERR_OK || tries + 1 < SHARD_CONFLICT_TRIES_MAX) {
             code = refreshed;
@@ -459,7 +403,7 @@ static void begin_batch(struct shard *shard, struct command_job **jobs, size_t c
         struct command_job *job = shard->jobs[i];
         bool hit = false;
         job->entry = stream_cache_get(shard->cache, job->aggregate, job->command.stream_id, &hit);
-        metric_add(hit ? shard->cache_hits : shard->cache_misses, 1);
+        metric_add(hit ? shard->metrics.cache_hits : shard->metrics.cache_misses, 1);
         job->entry->in_batch = true;
         job->entry->fresh = false;
         job->entry->doubtful = false;
@@ -472,10 +416,29 @@ static void begin_batch(struct shard *shard, struct command_job **jobs, size_t c
     qsort(shard->jobs, count, sizeof(shard->jobs[0]), compare_places);
 }
 
+/* Every snapshot_every events of a stream, and where the one that is there was of no use. */
+static void offer_snapshot(struct shard *shard, struct stream_entry *entry) {
+    const int64_t version = entry->committed.version;
+    const bool due =
+        entry->snapshot_due || version - entry->snapshot_version >= shard->options.snapshot_every;
+
+    if (shard->options.snapshots == NULL || !entry->loaded || version == 0 || !due) {
+        return;
+    }
+    snapshot_writer_offer(shard->options.snapshots, entry->aggregate, entry->stream_id,
+                          &entry->committed);
+    entry->snapshot_version = version;
+    entry->snapshot_due = false;
+}
+
 static void end_batch(struct shard *shard) {
     for (size_t i = 0; i < shard->job_count; i++) {
-        shard->jobs[i]->entry->in_batch = false;
-        shard->jobs[i]->entry->first_in_batch = NULL;
+        struct stream_entry *entry = shard->jobs[i]->entry;
+        if (entry->in_batch) { /* each once */
+            offer_snapshot(shard, entry);
+        }
+        entry->in_batch = false;
+        entry->first_in_batch = NULL;
     }
     for (size_t i = 0; i < shard->job_count; i++) {
         shard->jobs[i]->finish(shard->jobs[i]);
@@ -488,10 +451,10 @@ static void end_batch(struct shard *shard) {
 static size_t set_aside_uncontended(struct shard *shard, struct command_job **jobs) {
     size_t aside = 0;
     size_t kept = 0;
-    bool moved = false;
+    bool moved = false; /* a stream, or a key that another replica has used */
 
     for (size_t i = 0; i < shard->job_count; i++) {
-        moved = moved || shard->jobs[i]->entry->moved;
+        moved = moved || shard->jobs[i]->entry->moved || shard->jobs[i]->done;
     }
     for (size_t i = 0; moved && i < shard->job_count; i++) {
         struct command_job *job = shard->jobs[i];
@@ -553,12 +516,12 @@ static void *shard_main(void *arg) {
     for (;;) {
         const size_t count =
             queue_pop_many(shard->queue, items, shard->options.batch_max, IDLE_CHECK_MS);
-        metric_set(shard->queue_length, (int64_t)queue_length(shard->queue));
+        metric_set(shard->metrics.queue_length, (int64_t)queue_length(shard->queue));
         if (count > 0) {
             for (size_t i = 0; i < count; i++) {
                 jobs[i] = items[i];
             }
-            metric_observe(shard->batch_size, (int64_t)count);
+            metric_observe(shard->metrics.batch_size, (int64_t)count);
             run_batch(shard, jobs, count);
         } else if (queue_closed(shard->queue)) {
             return NULL;
@@ -569,38 +532,22 @@ static void *shard_main(void *arg) {
     }
 }
 
-static void register_metrics(struct shard *shard) {
-    struct metrics *metrics = shard->options.metrics;
-
-    shard->batch_size = metrics_sizes(metrics, "daybook_append_batch_size", "",
-                                      "Commands taken into one transaction.");
-    shard->append_seconds = metrics_latency(metrics, "daybook_append_seconds", "",
-                                            "One append: round trip and commit.");
-    shard->events_appended = metrics_counter(metrics, "daybook_events_appended_total", "",
-                                             "Events committed to the log.");
-    shard->conflicts = metrics_counter(metrics, "daybook_append_conflicts_total", "",
-                                       "Appends refused because another replica was first.");
-    shard->cache_hits = metrics_counter(metrics, "daybook_stream_cache_total", "result=\"hit\"",
-                                        "Commands whose stream's state was in memory, or not.");
-    shard->cache_misses = metrics_counter(metrics, "daybook_stream_cache_total", "result=\"miss\"",
-                                          "Commands whose stream's state was in memory, or not.");
-    shard->queue_length = metrics_gauge(metrics, "daybook_shard_queue_length", "",
-                                        "Commands waiting, in the shard that looked last.");
-}
-
 enum err_code shard_start(const struct shard_options *options, struct shard **out,
                           struct err *err) {
     struct shard *shard = mem_zalloc(sizeof(*shard));
 
     assert(options->batch_max > 0 && options->batch_max <= SHARD_BATCH_MAX);
     assert(options->streams_max > options->batch_max);
+    assert(options->snapshots == NULL || options->snapshot_every > 0);
     shard->options = *options;
     shard->queue = queue_new(options->queue_max);
     shard->cache = stream_cache_new(options->streams_max);
+    shard->loader = stream_loader_new(options->store, options->log, options->metrics);
     uuid_source_init(&shard->uuids);
-    register_metrics(shard);
+    shard_metrics_register(&shard->metrics, options->metrics);
     const int failed = pthread_create(&shard->thread, NULL, shard_main, shard);
     if (failed != 0) {
+        stream_loader_free(shard->loader);
         stream_cache_free(shard->cache);
         queue_free(shard->queue);
         mem_free(shard);
@@ -610,8 +557,14 @@ enum err_code shard_start(const struct shard_options *options, struct shard **ou
     return ERR_OK;
 }
 
-bool shard_submit(struct shard *shard, struct command_job *job) {
-    return queue_try_push(shard->queue, job);
+size_t shard_submit(struct shard *shard, struct command_job *const *jobs, size_t count) {
+    void *items[SHARD_SUBMIT_MAX];
+
+    assert(count <= SHARD_SUBMIT_MAX);
+    for (size_t i = 0; i < count; i++) {
+        items[i] = jobs[i];
+    }
+    return queue_try_push_many(shard->queue, items, count);
 }
 
 void shard_stop(struct shard *shard) {
@@ -623,6 +576,7 @@ void shard_free(struct shard *shard) {
     if (shard == NULL) {
         return;
     }
+    stream_loader_free(shard->loader);
     stream_cache_free(shard->cache);
     queue_free(shard->queue);
     mem_free(shard);

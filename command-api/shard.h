@@ -21,11 +21,12 @@
 #define DAYBOOK_COMMAND_API_SHARD_H
 
 #include "command-api/command_job.h"
+#include "command-api/snapshot_writer.h"
 #include "common/base/log.h"
 #include "common/ports/event_store.h"
 #include "common/runtime/metrics.h"
 
-enum { SHARD_BATCH_MAX = 1024, SHARD_CONFLICT_TRIES_MAX = 5 };
+enum { SHARD_BATCH_MAX = 1024, SHARD_SUBMIT_MAX = 256, SHARD_CONFLICT_TRIES_MAX = 5 };
 
 struct shard_options {
     struct event_store *store; /* borrowed; used by the shard's thread alone */
@@ -33,6 +34,8 @@ struct shard_options {
     size_t batch_max; /* at most SHARD_BATCH_MAX */
     size_t streams_max;
     int64_t outcome_wait_ms;
+    struct snapshot_writer *snapshots; /* borrowed; NULL: none are written */
+    int64_t snapshot_every;            /* events of a stream, at least 1 */
     struct log *log;
     struct metrics *metrics;
 };
@@ -41,8 +44,9 @@ struct shard;
 
 MUST_CHECK enum err_code shard_start(const struct shard_options *options, struct shard **out,
                                      struct err *err);
-/* False: the queue is full or the shard is stopping; the job stays the caller's. */
-MUST_CHECK bool shard_submit(struct shard *shard, struct command_job *job);
+/* Takes the first jobs (of at most SHARD_SUBMIT_MAX), as many as its queue has room for (none when
+ * it is stopping); returns how many. The others stay the caller's. */
+MUST_CHECK size_t shard_submit(struct shard *shard, struct command_job *const *jobs, size_t count);
 /* Finishes what was submitted, then ends the thread. */
 void shard_stop(struct shard *shard);
 void shard_free(struct shard *shard);

@@ -108,6 +108,8 @@ struct stream_entry *stream_cache_get(struct stream_cache *cache, const struct a
 
 void stream_entry_forget(struct stream_entry *entry) {
     entry->loaded = false;
+    entry->snapshot_due = false;
+    entry->snapshot_version = 0;
     memset(&entry->committed, 0, sizeof(entry->committed));
     entry->aggregate->initial(entry->committed.data.bytes);
 }

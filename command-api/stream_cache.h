@@ -8,13 +8,15 @@
 #ifndef DAYBOOK_COMMAND_API_STREAM_CACHE_H
 #define DAYBOOK_COMMAND_API_STREAM_CACHE_H
 
+#include "common/base/uuid.h"
 #include "common/domain/aggregate.h"
 
 struct command_job;
 
 struct stream_state {
     int64_t version;
-    int64_t recorded_at_us; /* of the last event */
+    int64_t recorded_at_us; /* of the last event, */
+    struct uuid event_id;   /* as this */
     union {
         char bytes[AGGREGATE_STATE_BYTES_MAX];
         int64_t align;
@@ -30,6 +32,8 @@ struct stream_entry {
     bool fresh;                         /* committed was read from the log for this batch */
     bool doubtful;                      /* a command was refused on a state that isn't fresh */
     bool moved;                         /* the last look at the log found new events */
+    bool snapshot_due;                  /* whatever its version */
+    int64_t snapshot_version;           /* of the newest that is known; 0: none */
     struct command_job *first_in_batch; /* this batch's jobs on the stream, newest first */
     struct stream_state committed;
     struct stream_state working;

@@ -3,6 +3,7 @@
 #
 #   scripts/bench.sh write      the write side beside pgbench and a bulk load
 #   scripts/bench.sh projector  live application and rebuild beside the naive way and a bare consumer
+#   scripts/bench.sh relay      the relay beside pg_recvlogical and a poller
 #
 # KEEP=1 leaves the servers running. Result lines read `ratio <name> <value>`; the same as JSON in
 # build/bench/<name>.json. Nothing fails on a time.
@@ -12,7 +13,8 @@ what=${1:-}
 case $what in
 write) servers=postgres ;;
 projector) servers=postgres,redis,kafka ;;
-*) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+relay) servers=postgres,kafka ;;
+*) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 scripts/packages.sh ensure build run
 make -s -j"$(nproc)" all "build/release/bench/$what"
@@ -28,7 +30,8 @@ read -r BENCH_POSTGRES_PID _ <build/bench-stack/run/postgres.pid
 BENCH_REDIS_PID=$(cut -d' ' -f1 build/bench-stack/run/redis.pid 2>/dev/null || echo 0)
 # shellcheck disable=SC2012 # version numbers, not file names
 BENCH_PGBENCH=$(ls -d /usr/lib/postgresql/*/bin/pgbench | sort -V | tail -1)
-export BENCH_POSTGRES_PID BENCH_REDIS_PID BENCH_PGBENCH
+BENCH_RECVLOGICAL=${BENCH_PGBENCH%/*}/pg_recvlogical
+export BENCH_POSTGRES_PID BENCH_REDIS_PID BENCH_PGBENCH BENCH_RECVLOGICAL
 export BENCH_PORT=$((8085 + DAYBOOK_PORT_OFFSET))
 ulimit -n "$(ulimit -Hn)"
 "build/release/bench/$what"

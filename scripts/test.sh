@@ -5,7 +5,8 @@
 #   scripts/test.sh all           also each fuzzer for three seconds, and contract, integration, end to
 #                                 end and faults, on a stack of its own (build/test, ports + 10000) that
 #                                 is made new and taken down again
-#   scripts/test.sh faults        the faults alone, on such a stack
+#   scripts/test.sh faults        the faults alone, on such a stack, and more of them: KILLS (200) blows
+#                                 against the relays; SEED repeats their choices
 #
 # DAYBOOK_FAULT_ROUNDS: how often the faults' tests repeat themselves (1).
 # SANITIZE=… runs the tests of that variant. KEEP=1 leaves the stack running. Prints the totals; exit
@@ -34,9 +35,9 @@ for name in $binaries; do targets+=("$out/tests/$name"); done
 make -s -j"$(nproc)" SANITIZE="${SANITIZE:-}" all "${targets[@]}" || exit 1
 
 tested=0 passed=0 failing=0 failed=()
-run() { # NAME: runs a test program and adds up its totals
+run() { # NAME [JOBS [OPTION…]]: runs a test program and adds up its totals
     local log=$out/tests/$1.log line
-    "$out/tests/$1" --jobs "${2:-1}" 2>&1 | tee "$log"
+    "$out/tests/$1" --jobs "${2:-1}" "${@:3}" 2>&1 | tee "$log"
     local code=${PIPESTATUS[0]}
     line=$(grep -a 'Synthesis' "$log" | tail -1 | sed 's/\x1b\[[0-9;]*m//g')
     local t p f c
@@ -83,6 +84,9 @@ if [ "$what" != unit ]; then
     FORCE=1 scripts/stack.sh reset >/dev/null 2>&1
     if scripts/stack.sh up; then
         eval "$(scripts/stack.sh env)"
+        if [ "$what" = faults ]; then
+            export DAYBOOK_TEST_KILLS=${KILLS:-200} DAYBOOK_TEST_SEED=${SEED:-}
+        fi
         for name in $binaries; do
             case $name in unit*) continue ;; esac
             echo "== $name"

@@ -30,8 +30,19 @@ static const struct config_key keys[] = {
      "ms", "how often a relay that stands by tries to take over"},
     {"DAYBOOK_DRAIN_MS", CONFIG_INT, KEY(drain_ms), "5000", 0, 600000, NULL, false, "ms",
      "at SIGTERM: longest wait for acknowledgements"},
+    {"DAYBOOK_FENCE_MS", CONFIG_INT, KEY(fence_ms), "5000", 500, 600000, NULL, false, "ms",
+     "the topic refuses records stamped further back; how long taking over from a relay that may be "
+     "alive takes"},
+    {"DAYBOOK_TOO_LARGE", CONFIG_STRING, KEY(too_large), "wait", 4, 9, "wait reference", false, "",
+     "a record over the topic's limit: wait until the limit is raised, or publish it without its "
+     "payload, with a reference"},
     {"DAYBOOK_LOG_LEVEL", CONFIG_LEVEL, KEY(log_level), "info", 0, 0, NULL, false, "",
      "least severe level that is logged"},
+};
+
+static const struct config_command commands[] = {
+    {"status", "print slot, lag and what was published last; 1: something is not as it should be"},
+    {"verify", "compare the events table with the topic, event by event; 3: they differ"},
 };
 
 const struct config_spec relay_config_spec = {
@@ -40,4 +51,6 @@ const struct config_spec relay_config_spec = {
     .keys = keys,
     .key_count = ARRAY_LEN(keys),
     .struct_bytes = sizeof(struct relay_config),
+    .commands = commands,
+    .command_count = ARRAY_LEN(commands),
 };

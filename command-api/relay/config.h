@@ -18,6 +18,8 @@ struct relay_config {
     int64_t connect_timeout_ms;
     int64_t standby_retry_ms;
     int64_t drain_ms;
+    int64_t fence_ms;
+    const char *too_large;
     enum log_level log_level;
 };
 

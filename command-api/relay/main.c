@@ -3,12 +3,21 @@
  *   configuration, signals, log → HTTP server (health, metrics) → relay on this thread until
  * SIGTERM
  */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "command-api/relay/config.h"
 #include "command-api/relay/relay.h"
+#include "command-api/relay/status.h"
+#include "command-api/relay/verify.h"
 #include "common/adapters/change_feed_pg.h"
+#include "common/adapters/event_scan_kafka.h"
+#include "common/adapters/event_scan_pg.h"
+#include "common/adapters/kafka_topic.h"
 #include "common/adapters/publisher_kafka.h"
+#include "common/adapters/relay_status_pg.h"
 #include "common/http/http_server.h"
 
 struct process {
@@ -59,6 +68,7 @@ static enum err_code start(struct process *p, struct err *err) {
         .replication = (int32_t)p->config.topic_replication,
         .in_flight_max = (int32_t)p->config.in_flight_max,
         .timeout_ms = p->config.connect_timeout_ms,
+        .fence_ms = p->config.fence_ms,
         .log = p->log,
     });
     p->relay = relay_new(&(struct relay_options){
@@ -66,7 +76,12 @@ static enum err_code start(struct process *p, struct err *err) {
         .publisher = p->publisher,
         .partitions = (int32_t)p->config.topic_partitions,
         .standby_retry_ms = p->config.standby_retry_ms,
+        .retry_first_ms = 100,
+        .retry_cap_ms = 5000,
         .drain_ms = p->config.drain_ms,
+        .fence_ms = p->config.fence_ms,
+        .settle_ms = 150,
+        .refer_too_large = strcmp(p->config.too_large, "reference") == 0,
         .stop = p->stop,
         .log = p->log,
         .metrics = p->metrics,
@@ -91,12 +106,93 @@ static void shut_down(struct process *p) {
     stop_free(p->stop);
 }
 
+/* --- commands --- */
+
+static int complain(const char *command, const struct err *err) {
+    (void)fprintf(stderr, "daybook-relay %s: %s\n", command, err->message);
+    return 1;
+}
+
+static int run_status(const struct relay_config *config) {
+    static struct relay_status status;
+    struct publish_mark tails[PUBLISHER_PARTITIONS_MAX];
+    const struct kafka_topic topic = {.brokers = config->kafka_brokers,
+                                      .name = config->topic,
+                                      .partitions = (int32_t)config->topic_partitions,
+                                      .timeout_ms = config->connect_timeout_ms};
+    struct err err = {0};
+
+    status.partitions = topic.partitions;
+    enum err_code code = kafka_topic_look(&topic, tails, (size_t)topic.partitions, &err);
+    status.topic_found = code == ERR_OK;
+    if (code != ERR_OK && code != ERR_NOT_FOUND) {
+        return complain("status", &err);
+    }
+    for (int32_t p = 0; status.topic_found && p < topic.partitions; p++) {
+        status.of[p].tail = tails[p];
+    }
+    code = relay_status_pg_read(config->write_database_url, config->connect_timeout_ms,
+                                config->slot, &status, &err);
+    if (code != ERR_OK) {
+        return complain("status", &err);
+    }
+    return relay_status_print(&status, config->slot, config->topic, stdout) ? 0 : 1;
+}
+
+static int run_verify(const struct relay_config *config) {
+    struct event_scan *table = NULL;
+    struct event_scan *topic = NULL;
+    struct verify_result result = {0};
+    struct err err = {0};
+    enum err_code code =
+        event_scan_pg_open(config->write_database_url, config->connect_timeout_ms, &table, &err);
+
+    if (code == ERR_OK) {
+        code = event_scan_kafka_open(
+            &(struct event_scan_kafka_options){.brokers = config->kafka_brokers,
+                                               .topic = config->topic,
+                                               .partitions = (int32_t)config->topic_partitions,
+                                               .timeout_ms = config->connect_timeout_ms},
+            &topic, &err);
+    }
+    if (code == ERR_OK) {
+        code = verify_run(&(struct verify_options){.table = table,
+                                                   .topic = topic,
+                                                   .partitions = (int32_t)config->topic_partitions,
+                                                   .settle_ms = 5000,
+                                                   .differences_shown = 20,
+                                                   .out = stdout,
+                                                   .progress = stderr},
+                          &result, &err);
+    }
+    if (topic != NULL) {
+        topic->ops->free(topic);
+    }
+    if (table != NULL) {
+        table->ops->free(table);
+    }
+    if (code != ERR_OK) {
+        return complain("verify", &err);
+    }
+    (void)printf("%" PRIu64 " events of %" PRIu64 " streams in the table, %" PRIu64
+                 " records in the topic, %" PRIu64 " repeated after a lost place, %" PRIu64
+                 " differences\n",
+                 result.table_events, result.streams, result.topic_records, result.repeats,
+                 result.differences);
+    return result.differences == 0 ? 0 : 3;
+}
+
 int main(int argc, char **argv) {
     struct process p = {0};
     struct err err = {0};
     int exit_code = 0;
 
     if (config_main(&relay_config_spec, argc, argv, &p.config, &exit_code) == CONFIG_EXIT) {
+        return exit_code;
+    }
+    if (argc > 1) {
+        exit_code = strcmp(argv[1], "status") == 0 ? run_status(&p.config) : run_verify(&p.config);
+        config_release(&relay_config_spec, &p.config);
         return exit_code;
     }
     p.log = log_new("relay", p.config.log_level, STDERR_FILENO);

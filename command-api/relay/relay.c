@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <poll.h>
+#include <string.h>
 
 #include "common/base/clock.h"
 #include "common/base/hash.h"
@@ -9,6 +10,9 @@
 #include "common/runtime/backoff.h"
 
 enum { IDLE_WAIT_MS = 100, CHANGES_PER_TURN = 2000 };
+/* The fence: for clocks that differ; between looks at a feed that waits; between two readings of
+ * the tails, and how often at most. */
+enum { CLOCK_SKEW_MS = 1000, FENCE_LOOK_MS = 100, SETTLE_READINGS_MAX = 100 };
 
 /* One transaction on its way: confirmed when `outstanding` is 0 and all before it are. */
 struct transaction {
@@ -17,6 +21,9 @@ struct transaction {
     uint32_t outstanding;
     uint32_t events;
 };
+
+/* The two ends of the relay; which of them failed decides what is reported. */
+enum relay_end { END_FEED, END_PUBLISHER, ENDS };
 
 struct relay {
     struct relay_options options;
@@ -28,6 +35,13 @@ struct relay {
     uint64_t idle_position; /* the newest FEED_PROGRESS */
     bool running;
     bool standing_by;
+    bool holding_back; /* nothing more can be taken before something is acknowledged */
+    bool progressed;   /* something was confirmed since the last failure */
+    bool publisher_reachable;
+    bool too_large; /* the last failure: a record that the topic can't take */
+    bool told_too_large;
+    bool catching_up; /* as shown */
+    enum relay_end failed;
 
     struct feed_item pending; /* a change that did not fit yet */
     bool has_pending;
@@ -37,8 +51,10 @@ struct relay {
     struct metric_gauge *in_flight_gauge;
     struct metric_counter *published;
     struct metric_counter *skipped;
+    struct metric_counter *referred;
+    struct metric_gauge *blocked;
     struct metric_counter *transactions;
-    struct metric_counter *restarts;
+    struct metric_counter *reconnects[ENDS];
     struct metric_histogram *batch_size;
     struct metric_histogram *publish_seconds;
 };
@@ -47,17 +63,32 @@ static struct transaction *transaction_of(struct relay *relay, uint64_t number) 
     return &relay->ring[number % RELAY_TRANSACTIONS_MAX];
 }
 
-static void delivered(void *arg, uint64_t tag, enum err_code code) {
-    struct relay *relay = arg;
+/* Passes an end's result on and remembers whose it was. */
+static enum err_code of_end(struct relay *relay, enum relay_end end, enum err_code code) {
+    if (code != ERR_OK) {
+        relay->failed = end;
+    }
+    return code;
+}
 
-    if (code == ERR_OK) {
-        transaction_of(relay, tag)->outstanding--;
-        relay->in_flight--;
-        metric_add(relay->published, 1);
+static struct health_component *health_of(const struct relay *relay, enum relay_end end) {
+    return end == END_FEED ? relay->options.feed_health : relay->options.publisher_health;
+}
+
+static void delivered(void *arg, const struct delivery *delivery) {
+    struct relay *relay = arg;
+    struct change_feed *feed = relay->options.feed;
+
+    transaction_of(relay, delivery->tag)->outstanding--;
+    relay->in_flight--;
+    metric_add(relay->published, 1);
+    if (delivery->offset >= 0) {
+        feed->ops->published(feed, delivery->partition, delivery->offset);
     }
 }
 
-/* Confirms the longest prefix of transactions that are done. */
+/* Confirms the longest prefix of transactions that are done. Called in each turn, also without
+ * news: the feed tells the server so that somebody is there. */
 static enum err_code confirm_done(struct relay *relay, struct err *err) {
     struct change_feed *feed = relay->options.feed;
     uint64_t position = 0;
@@ -70,39 +101,83 @@ static enum err_code confirm_done(struct relay *relay, struct err *err) {
         position = t->position;
         metric_observe(relay->publish_seconds, clock_wall_us() - t->committed_at_us);
         relay->oldest++;
+        relay->progressed = true;
     }
     const struct transaction *now = transaction_of(relay, relay->current);
     if (relay->oldest == relay->current && now->events == 0 && relay->idle_position > position) {
         /* Nothing of ours is on its way: the slot may forget what belongs to others. */
         position = relay->idle_position;
     }
-    return position > 0 ? feed->ops->confirm(feed, position, err) : ERR_OK;
+    return of_end(relay, END_FEED, feed->ops->confirm(feed, position, err));
 }
 
-static void show_lag(struct relay *relay) {
+static void show_state(struct relay *relay) {
+    struct publisher *publisher = relay->options.publisher;
+    struct err why = {0};
     const struct change_feed *feed = relay->options.feed;
     const struct transaction *oldest = transaction_of(relay, relay->oldest);
     const bool waiting = relay->oldest < relay->current || oldest->events > 0;
     const int64_t age_us =
         waiting && oldest->committed_at_us > 0 ? clock_wall_us() - oldest->committed_at_us : 0;
 
+    const char *lost = feed->ops->catching_up(feed);
+    if (lost != NULL && !relay->catching_up) {
+        health_degrade(relay->options.feed_health, "catching up from the events table: %s", lost);
+    } else if (lost == NULL && relay->catching_up) {
+        health_ok(relay->options.feed_health);
+    }
+    relay->catching_up = lost != NULL;
     metric_set(relay->lag_bytes, feed->ops->lag_bytes(feed));
     metric_set_micros(relay->lag_seconds, age_us > 0 ? age_us : 0);
     metric_set(relay->in_flight_gauge, (int64_t)relay->in_flight);
+    const bool reachable = publisher->ops->reachable(publisher, &why);
+    if (reachable && !relay->publisher_reachable) {
+        health_ok(relay->options.publisher_health);
+    } else if (!reachable && relay->publisher_reachable) {
+        health_fail(relay->options.publisher_health, "%s", why.message);
+    }
+    relay->publisher_reachable = reachable;
 }
 
 static bool is_published(const struct relay *relay, int32_t partition,
                          const struct change *change) {
     const struct publish_mark *tail = &relay->tails[partition];
 
-    return tail->present && (change->commit_lsn < tail->commit_lsn ||
-                             (change->commit_lsn == tail->commit_lsn && change->seq <= tail->seq));
+    return tail->present && change->incarnation == tail->incarnation &&
+           (change->commit_lsn < tail->commit_lsn ||
+            (change->commit_lsn == tail->commit_lsn && change->seq <= tail->seq));
+}
+
+static enum err_code publish(struct relay *relay, int32_t partition, struct change *change,
+                             struct err *err) {
+    struct publisher *publisher = relay->options.publisher;
+    struct change_feed *feed = relay->options.feed;
+
+    change->held_at_us = feed->ops->held_at_us(feed);
+    change->without_payload = false;
+    enum err_code code = publisher->ops->publish(publisher, partition, change, relay->current, err);
+    if (code == ERR_INVALID && relay->options.refer_too_large) {
+        log_error(relay->options.log, log_event("relay.payload_left_out"), log_err(err),
+                  log_str("stream", change->event.stream_id),
+                  log_i64("version", change->event.version),
+                  log_str("correlation_id", change->event.correlation_id));
+        metric_add(relay->referred, 1);
+        change->without_payload = true;
+        code = publisher->ops->publish(publisher, partition, change, relay->current, err);
+    }
+    if (code == ERR_INVALID) {
+        relay->too_large = true;
+    } else if (code == ERR_OK && relay->too_large) {
+        relay->too_large = false;
+        relay->told_too_large = false;
+        metric_set(relay->blocked, 0);
+        health_ok(relay->options.publisher_health);
+    }
+    return of_end(relay, END_PUBLISHER, code);
 }
 
 /* ERR_LIMIT: the publisher is full; the change waits in `pending`. */
-static enum err_code take_change(struct relay *relay, const struct change *change,
-                                 struct err *err) {
-    struct publisher *publisher = relay->options.publisher;
+static enum err_code take_change(struct relay *relay, struct change *change, struct err *err) {
     struct transaction *t = transaction_of(relay, relay->current);
     const int32_t partition =
         hash_kafka_partition(change->event.stream_id, relay->options.partitions);
@@ -113,8 +188,7 @@ static enum err_code take_change(struct relay *relay, const struct change *chang
         t->committed_at_us = change->committed_at_us;
         return ERR_OK;
     }
-    const enum err_code code =
-        publisher->ops->publish(publisher, partition, change, relay->current, err);
+    const enum err_code code = publish(relay, partition, change, err);
     if (code == ERR_OK) {
         t->events++;
         t->outstanding++;
@@ -141,12 +215,14 @@ static enum err_code take_items(struct relay *relay, bool *more, struct err *err
     enum err_code code = ERR_OK;
 
     *more = false;
+    relay->holding_back = false;
     for (int i = 0; i < CHANGES_PER_TURN && code == ERR_OK; i++) {
         if (relay->current - relay->oldest >= RELAY_TRANSACTIONS_MAX - 1) {
-            return ERR_OK; /* wait for acknowledgements */
+            relay->holding_back = true;
+            return ERR_OK;
         }
         if (!relay->has_pending) {
-            code = feed->ops->next(feed, &relay->pending, err);
+            code = of_end(relay, END_FEED, feed->ops->next(feed, &relay->pending, err));
             if (code != ERR_OK || relay->pending.kind == FEED_NOTHING) {
                 return code;
             }
@@ -157,6 +233,7 @@ static enum err_code take_items(struct relay *relay, bool *more, struct err *err
             code = take_change(relay, &relay->pending.change, err);
             if (code == ERR_LIMIT) {
                 relay->has_pending = true; /* its slices live until the next call of next */
+                relay->holding_back = true;
                 return ERR_OK;
             }
             break;
@@ -179,8 +256,8 @@ static void wait_for_news(struct relay *relay) {
         {.fd = stop_fd(relay->options.stop), .events = POLLIN},
         {.fd = relay->options.publisher->ops->descriptor(relay->options.publisher),
          .events = POLLIN},
-        /* While a change waits for room, news of the feed are no news. */
-        {.fd = relay->has_pending ? -1 : relay->options.feed->ops->descriptor(relay->options.feed),
+        /* What has arrived stays there while there is no room for it. */
+        {.fd = relay->holding_back ? -1 : relay->options.feed->ops->descriptor(relay->options.feed),
          .events = POLLIN},
     };
 
@@ -190,13 +267,19 @@ static void wait_for_news(struct relay *relay) {
 static enum err_code turn(struct relay *relay, bool *more, struct err *err) {
     struct publisher *publisher = relay->options.publisher;
     enum err_code code = take_items(relay, more, err);
+    const uint64_t oldest = relay->oldest;
+    const uint64_t in_flight = relay->in_flight;
 
     if (code == ERR_OK) {
-        code = publisher->ops->poll(publisher, 0, delivered, relay, err);
+        code =
+            of_end(relay, END_PUBLISHER, publisher->ops->poll(publisher, 0, delivered, relay, err));
     }
     if (code == ERR_OK) {
         code = confirm_done(relay, err);
     }
+    /* There is room again: what was held back has been announced already. */
+    *more =
+        *more || (relay->holding_back && (relay->in_flight < in_flight || relay->oldest > oldest));
     return code;
 }
 
@@ -208,58 +291,142 @@ static void close_both(struct relay *relay) {
     relay->running = false;
 }
 
-static enum err_code open_both(struct relay *relay, struct err *err) {
+/* See relay.h. Keeps the feed attached meanwhile. */
+static enum err_code pass_fence(struct relay *relay, struct err *err) {
+    struct change_feed *feed = relay->options.feed;
+    const int64_t wait_ms = relay->options.fence_ms + CLOCK_SKEW_MS;
+    const int64_t deadline_us = clock_monotonic_us() + wait_ms * 1000;
+
+    if (feed->ops->predecessor_gone(feed)) {
+        return ERR_OK;
+    }
+    log_info(relay->options.log, log_event("relay.waiting_for_fence"), log_i64("ms", wait_ms));
+    health_degrade(relay->options.feed_health,
+                   "taking over: what an earlier holder may still send is refused in %" PRId64
+                   " ms at most",
+                   wait_ms);
+    while (clock_monotonic_us() < deadline_us) {
+        if (stop_wait_ms(relay->options.stop, FENCE_LOOK_MS)) {
+            return err_set(err, ERR_CLOSED, "stopping");
+        }
+        const enum err_code code = feed->ops->confirm(feed, 0, err);
+        if (code != ERR_OK) {
+            return of_end(relay, END_FEED, code);
+        }
+    }
+    return ERR_OK;
+}
+
+static bool same_ends(const struct publish_mark *a, const struct publish_mark *b, int32_t count) {
+    for (int32_t p = 0; p < count; p++) {
+        if (a[p].present != b[p].present || a[p].offset != b[p].offset) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Only the holder of the feed reads the tails, until they stand still. */
+static enum err_code read_tails(struct relay *relay, struct err *err) {
     struct publisher *publisher = relay->options.publisher;
     struct change_feed *feed = relay->options.feed;
+    struct publish_mark before[PUBLISHER_PARTITIONS_MAX];
+    const size_t count = (size_t)relay->options.partitions;
+    enum err_code code = publisher->ops->read_tails(publisher, relay->tails, count, err);
+
+    for (int i = 0; code == ERR_OK && i < SETTLE_READINGS_MAX; i++) {
+        memcpy(before, relay->tails, count * sizeof(before[0]));
+        if (stop_wait_ms(relay->options.stop, relay->options.settle_ms)) {
+            return err_set(err, ERR_CLOSED, "stopping");
+        }
+        code = publisher->ops->read_tails(publisher, relay->tails, count, err);
+        if (code == ERR_OK && same_ends(before, relay->tails, relay->options.partitions)) {
+            return ERR_OK;
+        }
+        if (code == ERR_OK) {
+            code = of_end(relay, END_FEED, feed->ops->confirm(feed, 0, err));
+        }
+    }
+    return code != ERR_OK
+               ? code
+               : err_set(err, ERR_CONFLICT, "kafka: somebody else goes on writing to the topic");
+}
+
+static enum err_code open_publisher(struct relay *relay, struct err *err) {
+    struct publisher *publisher = relay->options.publisher;
     enum err_code code = publisher->ops->open(publisher, err);
 
+    relay->failed = END_PUBLISHER;
+    return code == ERR_OK ? read_tails(relay, err) : code;
+}
+
+static enum err_code open_both(struct relay *relay, struct err *err) {
+    struct change_feed *feed = relay->options.feed;
+    enum err_code code = of_end(relay, END_FEED, feed->ops->open(feed, err));
+
     if (code == ERR_OK) {
+        code = pass_fence(relay, err);
+    }
+    if (code == ERR_OK) {
+        health_ok(relay->options.feed_health);
+        code = open_publisher(relay, err);
+    }
+    if (code == ERR_OK) {
+        code = of_end(relay, END_FEED,
+                      feed->ops->begin(feed, relay->tails, (size_t)relay->options.partitions, err));
+    }
+    if (code != ERR_OK) {
+        return code;
+    }
+    health_ok(relay->options.feed_health);
+    if (!relay->too_large) {
         health_ok(relay->options.publisher_health);
-    } else {
-        health_fail(relay->options.publisher_health, "%s", err->message);
-        return code;
     }
-    code = feed->ops->open(feed, err);
-    if (code != ERR_OK) {
-        if (code == ERR_FENCED) {
-            health_degrade(relay->options.feed_health, "standing by: another relay is active");
-        } else {
-            health_fail(relay->options.feed_health, "%s", err->message);
-        }
-        return code;
-    }
-    /* Only the holder of the slot reads the tails: nobody else publishes from here on. */
-    code =
-        publisher->ops->read_tails(publisher, relay->tails, (size_t)relay->options.partitions, err);
-    if (code != ERR_OK) {
-        health_fail(relay->options.publisher_health, "%s", err->message);
-        return code;
-    }
+    relay->publisher_reachable = true;
+    relay->catching_up = false;
     relay->oldest = relay->current = 0;
     *transaction_of(relay, 0) = (struct transaction){0};
     relay->in_flight = 0;
     relay->idle_position = 0;
     relay->has_pending = false;
+    relay->progressed = false;
+    relay->standing_by = false;
     relay->running = true;
-    health_ok(relay->options.feed_health);
+    log_info(relay->options.log, log_event("relay.running"));
     return ERR_OK;
+}
+
+static int64_t stand_by(struct relay *relay, const struct err *err) {
+    if (!relay->standing_by) {
+        log_info(relay->options.log, log_event("relay.standing_by"), log_err(err));
+        health_degrade(relay->options.feed_health, "standing by: another relay is active");
+        health_degrade(relay->options.publisher_health, "standing by");
+    }
+    relay->standing_by = true;
+    return relay->options.standby_retry_ms;
 }
 
 /* What went wrong, once, and how long to wait before the next try. */
 static int64_t note_failure(struct relay *relay, enum err_code code, const struct err *err,
                             struct backoff *backoff) {
-    if (code == ERR_FENCED) {
-        if (!relay->standing_by) {
-            log_info(relay->options.log, log_event("relay.standing_by"), log_err(err));
-        }
-        relay->standing_by = true;
-        return relay->options.standby_retry_ms;
+    if (code == ERR_FENCED && relay->failed == END_FEED) {
+        return stand_by(relay, err);
+    }
+    if (relay->progressed) {
+        backoff_reset(backoff);
+        relay->progressed = false;
     }
     const int64_t wait_ms = backoff_next_ms(backoff);
     relay->standing_by = false;
-    log_warn(relay->options.log, log_event("relay.interrupted"), log_cstr("class", err_name(code)),
-             log_err(err), log_i64("retry_in_ms", wait_ms));
-    metric_add(relay->restarts, 1);
+    health_fail(health_of(relay, relay->failed), "%s", err->message);
+    metric_set(relay->blocked, relay->too_large ? 1 : 0);
+    /* Waiting for a larger limit, once is enough. */
+    const bool told = relay->too_large && relay->told_too_large;
+    relay->told_too_large = relay->too_large;
+    log_write(relay->options.log, told ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN,
+              LOG_FIELDS(log_event("relay.interrupted"), log_cstr("class", err_name(code)),
+                         log_err(err), log_i64("retry_in_ms", wait_ms)));
+    metric_add(relay->reconnects[relay->failed], 1);
     return wait_ms;
 }
 
@@ -271,6 +438,9 @@ static void drain(struct relay *relay) {
 
     while (code == ERR_OK && relay->in_flight > 0 && clock_monotonic_us() < deadline_us) {
         code = publisher->ops->poll(publisher, 10, delivered, relay, &err);
+        if (code == ERR_OK) {
+            code = confirm_done(relay, &err);
+        }
     }
     if (code == ERR_OK) {
         code = confirm_done(relay, &err);
@@ -280,41 +450,41 @@ static void drain(struct relay *relay) {
              log_cstr("class", err_name(code)));
 }
 
+/* The publisher first: what it has not sent by then never goes out. */
+static void end(struct relay *relay) {
+    struct change_feed *feed = relay->options.feed;
+    const bool nothing_on_its_way = relay->running && relay->in_flight == 0;
+
+    relay->options.publisher->ops->close(relay->options.publisher);
+    if (nothing_on_its_way) {
+        feed->ops->release(feed);
+    }
+    close_both(relay);
+}
+
 void relay_run(struct relay *relay) {
     struct backoff backoff;
     struct err err = {0};
 
-    backoff_init(&backoff, 100, 5000);
+    backoff_init(&backoff, relay->options.retry_first_ms, relay->options.retry_cap_ms);
     while (!stop_requested(relay->options.stop)) {
-        bool more = false;
-        enum err_code code = ERR_OK;
-        if (!relay->running) {
-            code = open_both(relay, &err);
-            if (code == ERR_OK) {
-                relay->standing_by = false;
-                log_info(relay->options.log, log_event("relay.running"));
-            }
-        } else {
-            code = turn(relay, &more, &err);
-            show_lag(relay);
-        }
+        bool more = true; /* once opened, there may be something */
+        const enum err_code code =
+            relay->running ? turn(relay, &more, &err) : open_both(relay, &err);
         if (code != ERR_OK) {
-            if (relay->running) {
-                health_fail(relay->options.feed_health, "%s", err.message);
-            }
             close_both(relay);
             (void)stop_wait_ms(relay->options.stop, note_failure(relay, code, &err, &backoff));
-        } else if (!more && relay->running) {
-            if (relay->current > 0) {
-                backoff_reset(&backoff);
+        } else {
+            show_state(relay);
+            if (!more) {
+                wait_for_news(relay);
             }
-            wait_for_news(relay);
         }
     }
     if (relay->running) {
         drain(relay);
     }
-    close_both(relay);
+    end(relay);
 }
 
 static void register_metrics(struct relay *relay) {
@@ -330,10 +500,18 @@ static void register_metrics(struct relay *relay) {
                                        "Events acknowledged by Kafka.");
     relay->skipped = metrics_counter(m, "daybook_relay_events_skipped_total", "",
                                      "Events that were in the topic already.");
+    relay->referred = metrics_counter(m, "daybook_relay_payloads_left_out_total", "",
+                                      "Records published without their payload: too large.");
+    relay->blocked = metrics_gauge(m, "daybook_relay_blocked", "",
+                                   "1 while a record that the topic can't take holds up all.");
     relay->transactions = metrics_counter(m, "daybook_relay_transactions_total", "",
                                           "Transactions read from the log.");
-    relay->restarts = metrics_counter(m, "daybook_relay_restarts_total", "",
-                                      "Times that feed and publisher were opened anew.");
+    relay->reconnects[END_FEED] =
+        metrics_counter(m, "daybook_relay_reconnects_total", "to=\"postgresql\"",
+                        "Times that feed and publisher were opened anew, by whose failure.");
+    relay->reconnects[END_PUBLISHER] =
+        metrics_counter(m, "daybook_relay_reconnects_total", "to=\"kafka\"",
+                        "Times that feed and publisher were opened anew, by whose failure.");
     relay->batch_size = metrics_sizes(m, "daybook_relay_batch_size", "", "Events per transaction.");
     relay->publish_seconds = metrics_latency(m, "daybook_relay_publish_seconds", "",
                                              "From commit to Kafka's acknowledgement.");

@@ -5,13 +5,33 @@
  *  1. A position is confirmed to the feed only when every change up to it has been acknowledged by
  *     the publisher or was seen in the topic.
  *  2. Changes are published in the order of the feed, each to the partition of its stream id.
- *  3. A change whose (commit_lsn, seq) is not behind its partition's tail is in the topic: skipped.
+ *  3. A change whose (incarnation, commit_lsn, seq) is not behind its partition's tail is in the
+ *     topic: skipped.
  *  4. When the publisher or the feed fails, both are closed and opened anew, tails are read again:
  *     there is one way to begin, also after a failure.
  *  5. Transactions in flight are bounded by RELAY_TRANSACTIONS_MAX, records by the publisher.
+ *  6. Tails are read by the holder of the feed alone, behind the fence: when no record of an
+ *     earlier holder can be appended any more.
  *
- *   closed ──▶ publisher open ──▶ tails read ──▶ feed open (or stand by) ──▶ running ──error──▶
- * closed
+ *   closed ──▶ feed open ──▶ fence passed ──▶ publisher open ──▶ tails settled ──▶ feed begun
+ *     ▲            └─ held by another: stand by ──▶ closed                             │
+ *     └───────────────────────────────── error ◀──────────────────────────── running ◀┘
+ *
+ * The fence
+ *  Nobody can tell a process that was stopped (SIGSTOP, a suspended machine) from a dead one, and
+ *  when it goes on it sends what it had in hand. So the broker decides. Each record is stamped with
+ *  the time, by PostgreSQL's clock, for which its relay last had proof that it held the slot, and
+ *  the topic refuses records whose stamp lies more than fence_ms back
+ *  (message.timestamp.before.max.ms). PostgreSQL lets one session hold the slot, so every stamp of
+ *  an earlier holder is older than its successor's hold. A new holder therefore waits fence_ms, and
+ *  a second for clocks that differ, before it reads the tails: from then on nothing of an earlier
+ *  one is accepted, whenever it arrives, and what the tails say stays true. A relay that is refused
+ *  starts anew and finds the slot taken: it stands by.
+ *
+ *  The wait is skipped when the earlier holder said that it had nothing on its way (an orderly
+ *  end), or its process has certainly ended: same machine, and no such process any more. What a
+ *  dead process had handed to the kernel still arrives; so the tails are read until two readings,
+ *  settle_ms apart, agree.
  */
 #ifndef DAYBOOK_COMMAND_API_RELAY_RELAY_H
 #define DAYBOOK_COMMAND_API_RELAY_RELAY_H
@@ -30,7 +50,13 @@ struct relay_options {
     struct publisher *publisher; /* the same */
     int32_t partitions;
     int64_t standby_retry_ms;
+    int64_t retry_first_ms; /* after a failure; doubling, with jitter, to retry_cap_ms */
+    int64_t retry_cap_ms;
     int64_t drain_ms;
+    int64_t fence_ms;     /* how old a stamp the topic accepts */
+    int64_t settle_ms;    /* between two readings of the tails that must agree */
+    bool refer_too_large; /* what is larger than a record may be goes out without its payload;
+                             false: the relay waits, and says so, until it may be larger */
     struct stop *stop;
     struct log *log;
     struct metrics *metrics;

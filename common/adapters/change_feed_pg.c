@@ -1,452 +1,89 @@
 /*
- *  closed ──open──▶ streaming                     the slot exists
- *         ──open──▶ catching up ──confirmed──▶ streaming    it doesn't
+ *  closed ──open──▶ attached ──begin──▶ streaming                              the slot is there
+ *         ──open──▶ place lost ──begin──▶ catching up ──confirmed──▶ streaming   it is not
  *
- * The server drops a receiver that is silent for wal_sender_timeout (60 s by default): a status
- * goes out at least every STATUS_INTERVAL_US, whenever it is asked for, and soon after a
- * confirmation.
+ * Invariants
+ *  1. The server drops a receiver that is silent for wal_sender_timeout (6 s, replication_pg.c): a
+ *     status goes out every STATUS_INTERVAL_US, whenever it is asked for, and soon after a
+ *     confirmation; from next and from confirm, so that a reader that holds back stays attached.
+ *  2. The flushed position in a status is what was confirmed and, where events of ours lie before
+ *     it, what relay_state has written down; never what was merely received.
+ *  3. A caught-up event has a commit LSN below that of every streamed one: the slot's start can be
+ * the very LSN of the first commit that is streamed, so the byte before it is taken.
  */
 #include "common/adapters/change_feed_pg.h"
 
-#include <assert.h>
 #include <endian.h>
 #include <inttypes.h>
-#include <libpq-fe.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "common/adapters/pgoutput.h"
-#include "common/base/arena.h"
+#include "common/adapters/catch_up_pg.h"
+#include "common/adapters/relay_state_pg.h"
+#include "common/adapters/replication_pg.h"
+#include "common/adapters/wal_decoder.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
-/* Without anything else to say. */
-#define STATUS_INTERVAL_US INT64_C(5000000)
+#define STATUS_INTERVAL_US INT64_C(1000000)
 #define CONFIRM_INTERVAL_US INT64_C(50000)
+#define SAVE_INTERVAL_US INT64_C(500000)
+#define PROOF_INTERVAL_US INT64_C(250000)
 #define POSTGRES_EPOCH_US INT64_C(946684800000000)
-#define CATCH_UP_FETCH "FETCH FORWARD 1000 FROM catch_up"
 
-enum { FIELDS = 14, NAME_BYTES_MAX = 63 };
+enum { ANSWER_WAIT_MS = 8000, COMMAND_BYTES = 512, WHY_BYTES = 256 };
 
-/* The columns of daybook.events that a change is made of, by name: others may come and go. */
-enum field_index {
-    F_POSITION,
-    F_EVENT_ID,
-    F_AGGREGATE_TYPE,
-    F_STREAM_ID,
-    F_VERSION,
-    F_EVENT_TYPE,
-    F_SCHEMA_VERSION,
-    F_PAYLOAD,
-    F_CORRELATION_ID,
-    F_CAUSATION_ID,
-    F_ACTOR,
-    F_TRACEPARENT,
-    F_COMMAND,
-    F_RECORDED_AT,
-};
-static const char *const field_names[FIELDS] = {
-    "position",   "event_id",       "aggregate_type", "stream_id",      "version",
-    "event_type", "schema_version", "payload",        "correlation_id", "causation_id",
-    "actor",      "traceparent",    "command",        "recorded_at",
-};
-
-enum feed_state { FEED_CLOSED, FEED_CATCHING_UP, FEED_STREAMING };
+enum feed_state { FEED_CLOSED, FEED_ATTACHED, FEED_PLACE_LOST, FEED_CATCHING_UP, FEED_STREAMING };
 
 struct feed_pg {
     struct change_feed base;
     struct change_feed_pg_options options;
     enum feed_state state;
     PGconn *pg; /* the replication connection */
+    struct relay_state own;
+    struct catch_up catch_up;
+    char why_lost[WHY_BYTES]; /* the next catch-up's reason when it isn't the slot */
 
     char *message; /* the last one received; libpq's */
-    struct pgoutput_message decoded;
-    uint32_t relation_id;
-    int column_of[FIELDS]; /* -1: the table has no such column */
-    uint64_t commit_lsn;   /* of the transaction in hand */
-    int64_t committed_at_us;
-    uint32_t seq;
+    struct wal_decoder decoder;
 
-    uint64_t received;  /* the newest position that the server has told of */
-    uint64_t confirmed; /* what we have told the server */
+    char system[REPLICATION_SYSTEM_BYTES];
+    uint64_t end_of_log; /* at opening */
+    uint64_t received;   /* the newest position that the server has told of */
+    uint64_t done;       /* the newest that was confirmed to us */
+    uint64_t confirmed;  /* what the server may forget */
     int64_t status_sent_at_us;
     bool status_due;  /* at once */
     bool confirm_due; /* soon: confirmed has moved since the last status */
 
-    PGconn *reader; /* catching up: the table, in the slot's snapshot */
-    PGresult *rows;
-    int row;
-    uint64_t catch_up_lsn;
-    bool catch_up_read; /* all rows were delivered */
     struct metric_counter *caught_up;
+    struct metric_counter *places_lost;
+    struct metric_gauge *catching_up;
+    struct metric_gauge *wal_left;
 };
 
 static struct feed_pg *self_of(struct change_feed *feed) {
     return (struct feed_pg *)(void *)feed;
 }
 
-static struct str first_line(const char *message) {
-    return str_of(message, strcspn(message, "\n"));
+static const struct feed_pg *const_self_of(const struct change_feed *feed) {
+    return (const struct feed_pg *)(const void *)feed;
 }
 
-static enum err_code send_status(struct feed_pg *self, struct err *err);
-
-static void feed_close(struct change_feed *feed) {
-    struct feed_pg *self = self_of(feed);
-
-    if (self->state == FEED_STREAMING && self->confirm_due) {
-        /* As a courtesy: what isn't told now is delivered again and skipped. */
-        self->state = FEED_CLOSED;
-        (void)send_status(self, NULL);
-    }
-
-    PQfreemem(self->message);
-    self->message = NULL;
-    PQclear(self->rows);
-    self->rows = NULL;
-    if (self->reader != NULL) {
-        PQfinish(self->reader);
-        self->reader = NULL;
-    }
-    if (self->pg != NULL) {
-        PQfinish(self->pg);
-        self->pg = NULL;
-    }
-    self->state = FEED_CLOSED;
-}
-
-/* --- connections --- */
-
-static enum err_code connect_to(const struct feed_pg *self, bool replication, PGconn **out,
-                                struct err *err) {
-    char timeout_s[24];
-    const char *const keywords[] = {
-        "dbname",  "fallback_application_name", "connect_timeout",
-        "options", "tcp_user_timeout",          replication ? "replication" : NULL,
-        NULL};
-    const char *const values[] = {
-        self->options.url, "daybook-relay", timeout_s, "-c timezone=UTC -c datestyle=ISO",
-        "10000",           "database",      NULL};
-    const int64_t seconds = (self->options.connect_timeout_ms + 999) / 1000;
-
-    (void)snprintf(timeout_s, sizeof(timeout_s), "%" PRId64, seconds > 2 ? seconds : 2);
-    PGconn *pg = PQconnectdbParams(keywords, values, 1);
-    if (PQstatus(pg) != CONNECTION_OK) {
-        const struct str why = first_line(PQerrorMessage(pg));
-        const enum err_code code = err_set(err, ERR_UNAVAILABLE, "postgresql: %.*s", STR_ARG(why));
-        PQfinish(pg);
-        return code;
-    }
-    *out = pg;
-    return ERR_OK;
-}
-
-static enum err_code result_error(const PGresult *result, const char *what, struct err *err) {
-    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    const struct str why = first_line(PQresultErrorMessage(result));
-    enum err_code code = ERR_UNAVAILABLE;
-
-    if (state != NULL && strcmp(state, "55006") == 0) {
-        code = ERR_FENCED; /* object_in_use: another relay holds the slot */
-    } else if (state != NULL && (strncmp(state, "42", 2) == 0 || strcmp(state, "55000") == 0)) {
-        code = ERR_INVALID;
-    }
-    return err_set(err, code, "%s: %.*s", what, STR_ARG(why));
-}
-
-static enum err_code run(PGconn *pg, const char *sql, const char *what, PGresult **out,
-                         struct err *err) {
-    PGresult *result = PQexec(pg, sql);
-    const ExecStatusType status = PQresultStatus(result);
-    enum err_code code = ERR_OK;
-
-    if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK) {
-        code = result_error(result, what, err);
-    } else if (out != NULL) {
-        *out = result;
-        return ERR_OK;
-    }
-    PQclear(result);
-    return code;
-}
-
-static bool parse_lsn(const char *text, uint64_t *out) {
-    char *end = NULL;
-    const uint64_t high = strtoull(text, &end, 16);
-
-    if (end == text || *end != '/') {
-        return false;
-    }
-    const char *low_text = end + 1;
-    const uint64_t low = strtoull(low_text, &end, 16);
-    *out = high << 32 | low;
-    return end != low_text && *end == '\0';
-}
-
-/* --- opening --- */
-
-static enum err_code look_up_slot(struct feed_pg *self, bool *found, struct err *err) {
-    char sql[512];
-    PGresult *result = NULL;
-
-    (void)snprintf(sql, sizeof(sql), "SELECT FROM pg_publication WHERE pubname = '%s'",
-                   self->options.publication);
-    enum err_code code = run(self->pg, sql, "publication", &result, err);
-    if (code == ERR_OK && PQntuples(result) == 0) {
-        code = err_set(err, ERR_INVALID, "publication %s is missing: run the migrations",
-                       self->options.publication);
-    }
-    PQclear(result);
-    result = NULL;
-    if (code != ERR_OK) {
-        return code;
-    }
-    (void)snprintf(sql, sizeof(sql),
-                   "SELECT plugin, confirmed_flush_lsn, wal_status, active"
-                   " FROM pg_replication_slots WHERE slot_name = '%s'",
-                   self->options.slot);
-    code = run(self->pg, sql, "slot", &result, err);
-    *found = code == ERR_OK && PQntuples(result) == 1;
-    if (*found && strcmp(PQgetvalue(result, 0, 0), "pgoutput") != 0) {
-        code = err_set(err, ERR_INVALID, "slot %s belongs to the plug-in \"%s\"",
-                       self->options.slot, PQgetvalue(result, 0, 0));
-    } else if (*found && strcmp(PQgetvalue(result, 0, 2), "lost") == 0) {
-        code = err_set(err, ERR_INVALID,
-                       "slot %s was invalidated: drop it, and the relay catches up from the table",
-                       self->options.slot);
-    } else if (*found && !parse_lsn(PQgetvalue(result, 0, 1), &self->confirmed)) {
-        code = err_set(err, ERR_CORRUPT, "slot %s has no position", self->options.slot);
-    }
-    PQclear(result);
-    return code;
-}
-
-static enum err_code start_streaming(struct feed_pg *self, struct err *err) {
-    char command[512];
-
-    (void)snprintf(command, sizeof(command),
-                   "START_REPLICATION SLOT \"%s\" LOGICAL 0/0 (proto_version '1',"
-                   " publication_names '\"%s\"')",
-                   self->options.slot, self->options.publication);
-    PGresult *result = PQexec(self->pg, command);
-    enum err_code code = ERR_OK;
-    if (PQresultStatus(result) != PGRES_COPY_BOTH) {
-        code = result_error(result, "replication", err);
-    } else if (PQsetnonblocking(self->pg, 1) != 0) {
-        code = err_set(err, ERR_UNAVAILABLE, "replication: %s", PQerrorMessage(self->pg));
-    }
-    PQclear(result);
-    if (code == ERR_OK) {
-        self->state = FEED_STREAMING;
-        self->status_due = true;
-        log_info(self->options.log, log_event("feed.attached"),
-                 log_cstr("slot", self->options.slot),
-                 log_i64("confirmed", (int64_t)self->confirmed));
-    }
-    return code;
-}
-
-static enum err_code open_snapshot(struct feed_pg *self, const char *snapshot, struct err *err) {
-    char sql[256];
-    enum err_code code = connect_to(self, false, &self->reader, err);
-
-    if (code != ERR_OK) {
-        return code;
-    }
-    code =
-        run(self->reader, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "catch-up", NULL, err);
-    if (code == ERR_OK) {
-        (void)snprintf(sql, sizeof(sql), "SET TRANSACTION SNAPSHOT '%s'", snapshot);
-        code = run(self->reader, sql, "catch-up", NULL, err);
-    }
-    if (code == ERR_OK) {
-        /* Per stream, positions ascend with the versions: whoever writes a version has seen the one
-         * before it. */
-        code = run(self->reader,
-                   "DECLARE catch_up NO SCROLL CURSOR FOR SELECT position, event_id,"
-                   " aggregate_type, stream_id, version, event_type, schema_version, payload,"
-                   " correlation_id, causation_id, actor, traceparent, command, recorded_at"
-                   " FROM daybook.events ORDER BY position",
-                   "catch-up", NULL, err);
-    }
-    return code;
-}
-
-static enum err_code start_catch_up(struct feed_pg *self, struct err *err) {
-    char command[256];
-    PGresult *result = NULL;
-
-    (void)snprintf(command, sizeof(command),
-                   "CREATE_REPLICATION_SLOT \"%s_catch_up\" TEMPORARY LOGICAL pgoutput"
-                   " EXPORT_SNAPSHOT",
-                   self->options.slot);
-    enum err_code code = run(self->pg, command, "slot", &result, err);
-    if (code == ERR_OK && !parse_lsn(PQgetvalue(result, 0, 1), &self->catch_up_lsn)) {
-        code = err_set(err, ERR_CORRUPT, "the new slot has no position");
-    }
-    if (code == ERR_OK) {
-        code = open_snapshot(self, PQgetvalue(result, 0, 2), err);
-    }
-    PQclear(result);
-    if (code == ERR_OK) {
-        self->state = FEED_CATCHING_UP;
-        self->confirmed = 0;
-        self->received = self->catch_up_lsn;
-        self->catch_up_read = false;
-        self->seq = 0;
-        log_warn(self->options.log, log_event("feed.catching_up"),
-                 log_cstr("slot", self->options.slot),
-                 log_cstr("why", "the slot is missing: events in the table are published first"));
-    }
-    return code;
-}
-
-static enum err_code feed_open(struct change_feed *feed, struct err *err) {
-    struct feed_pg *self = self_of(feed);
-    bool found = false;
-
-    feed_close(feed);
-    self->relation_id = 0;
-    enum err_code code = connect_to(self, true, &self->pg, err);
-    if (code == ERR_OK) {
-        code = look_up_slot(self, &found, err);
-    }
-    if (code == ERR_OK) {
-        self->received = self->confirmed;
-        code = found ? start_streaming(self, err) : start_catch_up(self, err);
-    }
-    if (code != ERR_OK) {
-        feed_close(feed);
-    }
-    return code;
-}
-
-/* --- a row as a change --- */
-
-static bool set_numbers(const struct str *fields, struct recorded_event *event) {
-    int64_t schema_version = 0;
-
-    if (!str_to_i64(fields[F_POSITION], &event->position) ||
-        !str_to_i64(fields[F_VERSION], &event->version) ||
-        !str_to_i64(fields[F_SCHEMA_VERSION], &schema_version) || schema_version > INT32_MAX ||
-        !uuid_parse(fields[F_EVENT_ID], &event->event_id) ||
-        !pgoutput_parse_time(fields[F_RECORDED_AT], &event->recorded_at_us)) {
-        return false;
-    }
-    event->schema_version = (int32_t)schema_version;
-    return true;
-}
-
-static enum err_code make_change(struct feed_pg *self, const struct str *fields,
-                                 struct feed_item *item, struct err *err) {
-    struct recorded_event *event = &item->change.event;
-
-    *event = (struct recorded_event){
-        .aggregate_type = fields[F_AGGREGATE_TYPE],
-        .stream_id = fields[F_STREAM_ID],
-        .event_type = fields[F_EVENT_TYPE],
-        .payload = fields[F_PAYLOAD],
-        .correlation_id = fields[F_CORRELATION_ID],
-        .causation_id = fields[F_CAUSATION_ID],
-        .actor = fields[F_ACTOR],
-        .traceparent = fields[F_TRACEPARENT],
-        .command = fields[F_COMMAND],
-    };
-    if (!set_numbers(fields, event) || event->stream_id.len == 0) {
-        return err_set(err, ERR_CORRUPT, "an event row at LSN %" PRIu64 " can't be read",
-                       self->commit_lsn);
-    }
-    item->kind = FEED_CHANGE;
-    item->change.commit_lsn = self->commit_lsn;
-    item->change.seq = self->seq++;
-    item->change.committed_at_us = self->committed_at_us;
-    return ERR_OK;
-}
-
-/* --- catching up --- */
-
-static enum err_code fetch_rows(struct feed_pg *self, struct err *err) {
-    PQclear(self->rows);
-    self->rows = NULL;
-    self->row = 0;
-    return run(self->reader, CATCH_UP_FETCH, "catch-up", &self->rows, err);
-}
-
-static enum err_code next_caught_up(struct feed_pg *self, struct feed_item *item, struct err *err) {
-    struct str fields[FIELDS];
-
-    if (self->catch_up_read) {
-        return ERR_OK; /* waiting for the confirmation */
-    }
-    if (self->rows == NULL || self->row == PQntuples(self->rows)) {
-        const enum err_code code = fetch_rows(self, err);
-        if (code != ERR_OK) {
-            return code;
-        }
-    }
-    if (PQntuples(self->rows) == 0) {
-        self->catch_up_read = true;
-        item->kind = FEED_COMMIT;
-        item->position = self->catch_up_lsn;
-        item->committed_at_us = clock_wall_us();
-        return ERR_OK;
-    }
-    for (int i = 0; i < FIELDS; i++) {
-        fields[i] = str_of(PQgetvalue(self->rows, self->row, i),
-                           (size_t)PQgetlength(self->rows, self->row, i));
-    }
-    self->row++;
-    self->commit_lsn = self->catch_up_lsn;
-    self->committed_at_us = clock_wall_us();
-    metric_add(self->caught_up, 1);
-    return make_change(self, fields, item, err);
-}
-
-static enum err_code finish_catch_up(struct feed_pg *self, struct err *err) {
-    char sql[256];
-
-    PQclear(self->rows);
-    self->rows = NULL;
-    PQfinish(self->reader);
-    self->reader = NULL;
-    (void)snprintf(sql, sizeof(sql),
-                   "SELECT pg_copy_logical_replication_slot('%s_catch_up', '%s', false)",
-                   self->options.slot, self->options.slot);
-    enum err_code code = run(self->pg, sql, "slot", NULL, err);
-    if (code == ERR_OK) {
-        /* It would hold back the WAL for as long as this session lives. */
-        (void)snprintf(sql, sizeof(sql), "SELECT pg_drop_replication_slot('%s_catch_up')",
-                       self->options.slot);
-        code = run(self->pg, sql, "slot", NULL, err);
-    }
-    if (code == ERR_OK) {
-        log_info(self->options.log, log_event("feed.caught_up"),
-                 log_i64("events", (int64_t)self->seq));
-        self->confirmed = self->catch_up_lsn;
-        code = start_streaming(self, err);
-    }
-    return code;
-}
-
-/* --- streaming --- */
+/* --- status --- */
 
 static enum err_code send_status(struct feed_pg *self, struct err *err) {
-    struct {
-        char kind;
-        char fields[33];
-    } __attribute__((packed)) message = {.kind = 'r'};
-    const uint64_t written = htobe64(self->confirmed);
+    char message[34] = {'r'};
+    const uint64_t position = htobe64(self->confirmed);
     const uint64_t now = htobe64((uint64_t)(clock_wall_us() - POSTGRES_EPOCH_US));
 
-    memcpy(message.fields, &written, 8);      /* written */
-    memcpy(message.fields + 8, &written, 8);  /* flushed: what the slot may forget */
-    memcpy(message.fields + 16, &written, 8); /* applied */
-    memcpy(message.fields + 24, &now, 8);
-    message.fields[32] = 0; /* no reply wanted */
-    if (PQputCopyData(self->pg, (const char *)&message, sizeof(message)) < 0 ||
-        PQflush(self->pg) < 0) {
-        const struct str why = first_line(PQerrorMessage(self->pg));
+    memcpy(message + 1, &position, 8);  /* written */
+    memcpy(message + 9, &position, 8);  /* flushed: what the slot may forget */
+    memcpy(message + 17, &position, 8); /* applied */
+    memcpy(message + 25, &now, 8);
+    /* The last byte stays 0: no reply wanted. */
+    if (PQputCopyData(self->pg, message, sizeof(message)) < 0 || PQflush(self->pg) < 0) {
+        const struct str why = replication_message(PQerrorMessage(self->pg));
         return err_set(err, ERR_UNAVAILABLE, "replication: %.*s", STR_ARG(why));
     }
     self->status_sent_at_us = clock_monotonic_us();
@@ -455,78 +92,304 @@ static enum err_code send_status(struct feed_pg *self, struct err *err) {
     return ERR_OK;
 }
 
-static enum err_code note_relation(struct feed_pg *self, struct err *err) {
-    const struct pgoutput_message *m = &self->decoded;
+static enum err_code send_status_if_due(struct feed_pg *self, struct err *err) {
+    const int64_t silent_us = clock_monotonic_us() - self->status_sent_at_us;
 
-    if (!str_eq(m->name, STR("events")) || !str_eq(m->schema, STR("daybook"))) {
-        return ERR_OK;
-    }
-    self->relation_id = m->relation_id;
-    for (int i = 0; i < FIELDS; i++) {
-        self->column_of[i] = -1;
-        for (size_t j = 0; j < m->column_count; j++) {
-            if (str_eq(m->columns[j], str_from(field_names[i]))) {
-                self->column_of[i] = (int)j;
-            }
-        }
-        const bool needed = i <= F_PAYLOAD || i == F_RECORDED_AT;
-        if (needed && self->column_of[i] < 0) {
-            return err_set(err, ERR_CORRUPT, "the events table has no column %s", field_names[i]);
-        }
+    if (self->status_due || silent_us > STATUS_INTERVAL_US ||
+        (self->confirm_due && silent_us > CONFIRM_INTERVAL_US)) {
+        return send_status(self, err);
     }
     return ERR_OK;
 }
 
-static enum err_code note_insert(struct feed_pg *self, struct feed_item *item, struct err *err) {
-    const struct pgoutput_message *m = &self->decoded;
-    struct str fields[FIELDS] = {{0}};
+/* What was confirmed may be told to the server once it is written down what that rests on. */
+static enum err_code settle(struct feed_pg *self, bool at_once, struct err *err) {
+    enum err_code code = ERR_OK;
 
-    if (m->relation_id != self->relation_id || self->relation_id == 0) {
-        return ERR_OK;
+    relay_state_advance(&self->own, self->done);
+    if (self->own.dirty &&
+        (at_once || clock_monotonic_us() - self->own.saved_at_us > SAVE_INTERVAL_US)) {
+        code = relay_state_save(&self->own, err);
     }
-    for (int i = 0; i < FIELDS; i++) {
-        const int column = self->column_of[i];
-        if (column < 0) {
-            continue;
-        }
-        if ((size_t)column >= m->column_count || m->values[column].is_unchanged) {
-            return err_set(err, ERR_CORRUPT, "an inserted row lacks column %s", field_names[i]);
-        }
-        fields[i] = m->values[column].text;
-    }
-    return make_change(self, fields, item, err);
-}
-
-static enum err_code handle_data(struct feed_pg *self, struct str bytes, struct feed_item *item,
-                                 struct err *err) {
-    struct pgoutput_message *m = &self->decoded;
-    enum err_code code = pgoutput_decode(bytes, m, err);
-
-    if (code != ERR_OK) {
-        return code;
-    }
-    switch (m->kind) {
-    case PGOUTPUT_BEGIN:
-        self->commit_lsn = m->commit_lsn;
-        self->committed_at_us = m->committed_at_us;
-        self->seq = 0;
-        break;
-    case PGOUTPUT_COMMIT:
-        item->kind = FEED_COMMIT;
-        item->position = m->end_lsn;
-        item->committed_at_us = m->committed_at_us;
-        break;
-    case PGOUTPUT_RELATION:
-        code = note_relation(self, err);
-        break;
-    case PGOUTPUT_INSERT:
-        code = note_insert(self, item, err);
-        break;
-    case PGOUTPUT_OTHER:
-        break;
+    if (code == ERR_OK && !self->own.dirty && self->done > self->confirmed) {
+        self->confirmed = self->done;
+        self->confirm_due = true;
     }
     return code;
 }
+
+static enum err_code prove(struct feed_pg *self, int64_t max_age_us, struct err *err) {
+    const bool temporary = self->state == FEED_PLACE_LOST || self->state == FEED_CATCHING_UP;
+    const enum err_code code =
+        relay_state_prove(&self->own, temporary ? self->catch_up.temporary : self->options.slot,
+                          PQbackendPID(self->pg), max_age_us, err);
+
+    if (code == ERR_OK && self->own.wal_left != INT64_MAX) {
+        metric_set(self->wal_left, self->own.wal_left);
+    }
+    return code;
+}
+
+static void feed_close(struct change_feed *feed) {
+    struct feed_pg *self = self_of(feed);
+
+    if (self->state == FEED_STREAMING && settle(self, true, NULL) == ERR_OK && self->confirm_due) {
+        /* As a courtesy: what isn't told now is delivered again and skipped. */
+        (void)send_status(self, NULL);
+    }
+    PQfreemem(self->message);
+    self->message = NULL;
+    catch_up_close(&self->catch_up);
+    relay_state_close(&self->own);
+    if (self->pg != NULL) {
+        PQfinish(self->pg);
+        self->pg = NULL;
+    }
+    self->state = FEED_CLOSED;
+}
+
+/* --- opening --- */
+
+static enum err_code start_streaming(struct feed_pg *self, struct err *err) {
+    char command[COMMAND_BYTES];
+    char lsn[LSN_TEXT_BYTES];
+
+    (void)snprintf(command, sizeof(command),
+                   "START_REPLICATION SLOT \"%s\" LOGICAL 0/0 (proto_version '1',"
+                   " publication_names '\"%s\"')",
+                   self->options.slot, self->options.publication);
+    enum err_code code =
+        replication_run(self->pg, command, "replication", ANSWER_WAIT_MS, NULL, err);
+    if (code == ERR_OK && PQsetnonblocking(self->pg, 1) != 0) {
+        code = err_set(err, ERR_UNAVAILABLE, "replication: %s", PQerrorMessage(self->pg));
+    }
+    if (code == ERR_OK) {
+        self->done = self->confirmed;
+        self->status_due = true;
+        log_info(self->options.log, log_event("feed.attached"),
+                 log_cstr("slot", self->options.slot),
+                 log_cstr("confirmed", replication_format_lsn(lsn, self->confirmed)));
+    }
+    return code;
+}
+
+static enum err_code drop_slot(struct feed_pg *self, PGconn *pg, struct err *err) {
+    const char *const values[] = {self->options.slot};
+
+    return replication_run_params(
+        pg,
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+        " WHERE slot_name = $1",
+        values, 1, "slot", ANSWER_WAIT_MS, NULL, err);
+}
+
+static enum err_code drop_lost_slot(struct feed_pg *self, struct err *err) {
+    PGconn *pg = NULL;
+    enum err_code code =
+        replication_connect(self->options.url, false, self->options.connect_timeout_ms, &pg, err);
+
+    if (code == ERR_OK) {
+        log_error(self->options.log, log_event("feed.slot_invalidated"),
+                  log_cstr("slot", self->options.slot),
+                  log_cstr("why", "it fell behind by more than max_slot_wal_keep_size"));
+        code = drop_slot(self, pg, err);
+        PQfinish(pg);
+    }
+    return code;
+}
+
+static enum err_code make_catch_up(struct feed_pg *self, const char *why, struct err *err) {
+    const enum err_code code =
+        catch_up_make(&self->catch_up, self->pg, self->options.url,
+                      self->options.connect_timeout_ms, self->options.slot, err);
+
+    if (code == ERR_OK) {
+        if (self->why_lost[0] == '\0') {
+            (void)snprintf(self->why_lost, sizeof(self->why_lost), "%s", why);
+        }
+        self->state = FEED_PLACE_LOST;
+        self->received = self->catch_up.lsn;
+    }
+    return code;
+}
+
+static enum err_code attach(struct feed_pg *self, struct err *err) {
+    struct replication_slot slot = {0};
+    enum err_code code =
+        replication_find_publication(self->pg, self->options.publication, ANSWER_WAIT_MS, err);
+
+    if (code == ERR_OK) {
+        code = replication_find_slot(self->pg, self->options.slot, ANSWER_WAIT_MS, &slot, err);
+    }
+    if (code == ERR_OK && slot.active) {
+        code = err_set(err, ERR_FENCED, "slot %s is held by another relay", self->options.slot);
+    }
+    if (code == ERR_OK) {
+        code = replication_identify(self->pg, ANSWER_WAIT_MS, self->system, &self->end_of_log, err);
+    }
+    if (code == ERR_OK && slot.lost) {
+        code = drop_lost_slot(self, err);
+    }
+    if (code != ERR_OK) {
+        return code;
+    }
+    self->confirmed = slot.confirmed;
+    self->received = self->end_of_log;
+    if (!slot.found || slot.lost) {
+        return make_catch_up(self, slot.lost ? "the slot was invalidated" : "the slot is missing",
+                             err);
+    }
+    code = start_streaming(self, err);
+    if (code == ERR_OK) {
+        self->state = FEED_ATTACHED;
+    }
+    return code;
+}
+
+static enum err_code feed_open(struct change_feed *feed, struct err *err) {
+    struct feed_pg *self = self_of(feed);
+
+    feed_close(feed);
+    self->decoder = (struct wal_decoder){.log = self->options.log};
+    enum err_code code = replication_connect(self->options.url, true,
+                                             self->options.connect_timeout_ms, &self->pg, err);
+    if (code == ERR_OK) {
+        code = attach(self, err);
+    }
+    if (code == ERR_OK) {
+        code = relay_state_take(&self->own, self->options.url, self->options.connect_timeout_ms,
+                                self->options.slot, self->system, err);
+    }
+    if (code == ERR_OK) {
+        code = prove(self, 0, err);
+    }
+    if (code != ERR_OK) {
+        feed_close(feed);
+    }
+    return code;
+}
+
+static bool feed_predecessor_gone(const struct change_feed *feed) {
+    return const_self_of(feed)->own.predecessor_gone;
+}
+
+/* --- beginning --- */
+
+static enum err_code begin_catch_up(struct feed_pg *self, const struct publish_mark *tails,
+                                    size_t count, struct err *err) {
+    enum err_code code = relay_state_reincarnate(&self->own, tails, count, err);
+
+    if (code == ERR_OK) {
+        code = catch_up_begin(&self->catch_up, self->own.published_below, err);
+    }
+    if (code != ERR_OK) {
+        return code;
+    }
+    self->state = FEED_CATCHING_UP;
+    self->done = 0;
+    self->confirmed = 0;
+    self->decoder.incarnation = self->own.incarnation;
+    self->decoder.commit_lsn = self->catch_up.lsn - 1; /* invariant 3 */
+    self->decoder.committed_at_us = clock_wall_us();   /* the true ones are not known */
+    self->decoder.seq = 0;
+    metric_add(self->places_lost, 1);
+    metric_set(self->catching_up, 1);
+    log_warn(self->options.log, log_event("feed.catching_up"), log_cstr("slot", self->options.slot),
+             log_cstr("why", self->why_lost),
+             log_i64("from_transaction", (int64_t)self->own.published_below),
+             log_i64("incarnation", (int64_t)self->own.incarnation));
+    return ERR_OK;
+}
+
+/* Log and topic don't fit: the slot is given up, so that the next opening catches up. */
+static enum err_code give_up_place(struct feed_pg *self, struct err *err) {
+    struct err dropping = {0};
+
+    (void)snprintf(self->why_lost, sizeof(self->why_lost), "%.*s", WHY_BYTES - 1, err->message);
+    log_error(self->options.log, log_event("feed.place_lost"), log_cstr("slot", self->options.slot),
+              log_err(err));
+    PQfinish(self->pg); /* lets go of the slot */
+    self->pg = NULL;
+    self->state = FEED_CLOSED;
+    const int64_t deadline_us = clock_monotonic_us() + ANSWER_WAIT_MS * INT64_C(1000);
+    enum err_code code = ERR_FENCED;
+    while (code == ERR_FENCED && clock_monotonic_us() < deadline_us) {
+        code = drop_slot(self, self->own.pg, &dropping);
+    }
+    return code == ERR_OK ? ERR_CONFLICT : err_set(err, code, "%s", dropping.message);
+}
+
+static enum err_code feed_begin(struct change_feed *feed, const struct publish_mark *tails,
+                                size_t count, struct err *err) {
+    struct feed_pg *self = self_of(feed);
+    struct err why = {0};
+    enum err_code code;
+
+    if (self->state == FEED_PLACE_LOST) {
+        code = begin_catch_up(self, tails, count, &why);
+    } else if (self->state == FEED_ATTACHED) {
+        code = relay_state_compare(&self->own, tails, count, &why);
+        if (code == ERR_CONFLICT) {
+            code = give_up_place(self, &why);
+        } else if (code == ERR_OK) {
+            self->decoder.incarnation = self->own.incarnation;
+            self->state = FEED_STREAMING;
+        }
+    } else {
+        code = err_set(&why, ERR_UNAVAILABLE, "the feed is closed");
+    }
+    if (code != ERR_OK) {
+        (void)err_set(err, code, "%s", why.message);
+        feed_close(feed);
+    }
+    return code;
+}
+
+/* --- catching up --- */
+
+static enum err_code next_caught_up(struct feed_pg *self, struct feed_item *item, struct err *err) {
+    bool found = false;
+
+    if (self->catch_up.read) {
+        return ERR_OK; /* waiting for the confirmation */
+    }
+    const enum err_code code = catch_up_next(&self->catch_up, &item->change.event, &found, err);
+    if (code == ERR_OK && found) {
+        metric_add(self->caught_up, 1);
+        wal_decoder_number(&self->decoder, item);
+    } else if (code == ERR_OK) {
+        item->kind = FEED_COMMIT;
+        item->position = self->catch_up.lsn;
+        item->committed_at_us = self->decoder.committed_at_us;
+    }
+    return code;
+}
+
+static enum err_code finish_catch_up(struct feed_pg *self, struct err *err) {
+    /* First: whoever finds the slot finds this. */
+    self->own.published_below = self->catch_up.complete_below;
+    self->own.next_lsn = 0;
+    enum err_code code = relay_state_save(&self->own, err);
+
+    if (code == ERR_OK) {
+        code = catch_up_finish(&self->catch_up, self->pg, err);
+    }
+    if (code == ERR_OK) {
+        log_info(self->options.log, log_event("feed.caught_up"),
+                 log_i64("events", (int64_t)self->decoder.seq));
+        metric_set(self->catching_up, 0);
+        self->why_lost[0] = '\0';
+        self->confirmed = self->catch_up.lsn;
+        code = start_streaming(self, err);
+    }
+    if (code == ERR_OK) {
+        self->state = FEED_STREAMING;
+        code = prove(self, 0, err);
+    }
+    return code;
+}
+
+/* --- streaming --- */
 
 static uint64_t be64_at(const char *bytes) {
     uint64_t raw;
@@ -540,7 +403,7 @@ static enum err_code handle_message(struct feed_pg *self, struct str bytes, stru
     if (bytes.len >= 25 && bytes.ptr[0] == 'w') {
         const uint64_t end = be64_at(bytes.ptr + 9);
         self->received = end > self->received ? end : self->received;
-        return handle_data(self, str_of(bytes.ptr + 25, bytes.len - 25), item, err);
+        return wal_decoder_take(&self->decoder, str_of(bytes.ptr + 25, bytes.len - 25), item, err);
     }
     if (bytes.len == 18 && bytes.ptr[0] == 'k') {
         const uint64_t end = be64_at(bytes.ptr + 1);
@@ -559,9 +422,9 @@ static enum err_code stream_ended(struct feed_pg *self, struct err *err) {
     enum err_code code;
 
     if (result != NULL && PQresultStatus(result) == PGRES_FATAL_ERROR) {
-        code = result_error(result, "replication", err);
+        code = replication_error(result, "replication", err);
     } else {
-        const struct str why = first_line(PQerrorMessage(self->pg));
+        const struct str why = replication_message(PQerrorMessage(self->pg));
         code = err_set(err, ERR_UNAVAILABLE, "replication ended: %.*s", STR_ARG(why));
     }
     PQclear(result);
@@ -569,15 +432,9 @@ static enum err_code stream_ended(struct feed_pg *self, struct err *err) {
 }
 
 static enum err_code next_streamed(struct feed_pg *self, struct feed_item *item, struct err *err) {
-    const int64_t now_us = clock_monotonic_us();
-    enum err_code code = ERR_OK;
+    enum err_code code = send_status_if_due(self, err);
     bool consumed = false;
 
-    const int64_t silent_us = now_us - self->status_sent_at_us;
-    if (self->status_due || silent_us > STATUS_INTERVAL_US ||
-        (self->confirm_due && silent_us > CONFIRM_INTERVAL_US)) {
-        code = send_status(self, err);
-    }
     while (code == ERR_OK && item->kind == FEED_NOTHING) {
         PQfreemem(self->message);
         self->message = NULL;
@@ -607,6 +464,8 @@ static enum err_code feed_next(struct change_feed *feed, struct feed_item *item,
     case FEED_STREAMING:
         code = next_streamed(self, item, err);
         break;
+    case FEED_ATTACHED:
+    case FEED_PLACE_LOST:
     case FEED_CLOSED:
         return err_set(err, ERR_UNAVAILABLE, "the feed is closed");
     }
@@ -616,19 +475,28 @@ static enum err_code feed_next(struct change_feed *feed, struct feed_item *item,
     return code;
 }
 
+static void feed_published(struct change_feed *feed, int32_t partition, int64_t offset) {
+    relay_state_published(&self_of(feed)->own, partition, offset);
+}
+
 static enum err_code feed_confirm(struct change_feed *feed, uint64_t position, struct err *err) {
     struct feed_pg *self = self_of(feed);
-    enum err_code code = ERR_OK;
+    enum err_code code;
 
-    if (self->state == FEED_CATCHING_UP && self->catch_up_read && position >= self->catch_up_lsn) {
+    if (self->state == FEED_CLOSED) {
+        return err_set(err, ERR_UNAVAILABLE, "the feed is closed");
+    }
+    code = prove(self, PROOF_INTERVAL_US, err);
+    if (code == ERR_OK && self->state == FEED_CATCHING_UP && self->catch_up.read &&
+        position >= self->catch_up.lsn) {
         code = finish_catch_up(self, err);
-    } else if (self->state == FEED_STREAMING && position > self->confirmed) {
-        self->confirmed = position;
+    } else if (code == ERR_OK && self->state == FEED_STREAMING) {
+        self->done = position > self->done ? position : self->done;
         self->received = position > self->received ? position : self->received;
-        self->confirm_due = true;
-        if (clock_monotonic_us() - self->status_sent_at_us > CONFIRM_INTERVAL_US) {
-            code = send_status(self, err);
-        }
+        code = settle(self, false, err);
+    }
+    if (code == ERR_OK && (self->state == FEED_STREAMING || self->state == FEED_ATTACHED)) {
+        code = send_status_if_due(self, err);
     }
     if (code != ERR_OK) {
         feed_close(feed);
@@ -637,15 +505,38 @@ static enum err_code feed_confirm(struct change_feed *feed, uint64_t position, s
 }
 
 static int feed_descriptor(const struct change_feed *feed) {
-    const struct feed_pg *self = (const struct feed_pg *)(const void *)feed;
+    const struct feed_pg *self = const_self_of(feed);
 
     return self->state == FEED_STREAMING ? PQsocket(self->pg) : -1;
 }
 
-static int64_t feed_lag_bytes(const struct change_feed *feed) {
-    const struct feed_pg *self = (const struct feed_pg *)(const void *)feed;
+static int64_t feed_held_at_us(const struct change_feed *feed) {
+    return const_self_of(feed)->own.held_at_us;
+}
 
-    return self->received > self->confirmed ? (int64_t)(self->received - self->confirmed) : 0;
+static uint64_t feed_end_of_log(const struct change_feed *feed) {
+    return const_self_of(feed)->end_of_log;
+}
+
+static int64_t feed_lag_bytes(const struct change_feed *feed) {
+    const struct feed_pg *self = const_self_of(feed);
+
+    return self->received > self->done ? (int64_t)(self->received - self->done) : 0;
+}
+
+static const char *feed_catching_up(const struct change_feed *feed) {
+    const struct feed_pg *self = const_self_of(feed);
+
+    return self->state == FEED_CATCHING_UP ? self->why_lost : NULL;
+}
+
+static void feed_release(struct change_feed *feed) {
+    struct feed_pg *self = self_of(feed);
+
+    if (self->state == FEED_STREAMING) {
+        (void)settle(self, true, NULL);
+    }
+    relay_state_release(&self->own);
 }
 
 static void feed_free(struct change_feed *feed) {
@@ -656,10 +547,17 @@ static void feed_free(struct change_feed *feed) {
 struct change_feed *change_feed_pg_new(const struct change_feed_pg_options *options) {
     static const struct change_feed_ops ops = {
         .open = feed_open,
+        .predecessor_gone = feed_predecessor_gone,
+        .begin = feed_begin,
         .next = feed_next,
+        .published = feed_published,
         .confirm = feed_confirm,
         .descriptor = feed_descriptor,
+        .held_at_us = feed_held_at_us,
+        .end_of_log = feed_end_of_log,
         .lag_bytes = feed_lag_bytes,
+        .catching_up = feed_catching_up,
+        .release = feed_release,
         .close = feed_close,
         .free = feed_free,
     };
@@ -668,6 +566,15 @@ struct change_feed *change_feed_pg_new(const struct change_feed_pg_options *opti
     self->base.ops = &ops;
     self->options = *options;
     self->caught_up = metrics_counter(options->metrics, "daybook_relay_caught_up_events_total", "",
-                                      "Events taken from the table because the slot was missing.");
+                                      "Events taken from the table because the place in the log "
+                                      "was lost.");
+    self->places_lost = metrics_counter(options->metrics, "daybook_relay_places_lost_total", "",
+                                        "Times that the place in the log was lost (first start "
+                                        "included).");
+    self->catching_up = metrics_gauge(options->metrics, "daybook_relay_catching_up", "",
+                                      "1 while events are taken from the table.");
+    self->wal_left = metrics_gauge(options->metrics, "daybook_relay_slot_wal_left_bytes", "",
+                                   "How much further the slot may fall behind before it is "
+                                   "invalidated.");
     return &self->base;
 }

@@ -1,9 +1,14 @@
 /*
  * The change feed on PostgreSQL's logical replication: slot and publication of their own, pgoutput.
  *
- * When the slot is missing, the events that are already in the table are delivered first, from the
- * snapshot of a temporary slot; the permanent slot is made as a copy of it only when they have been
- * confirmed. A crash in between begins anew: events may then be delivered twice, none is left out.
+ * The place in the log is lost when the slot is missing (first start, dropped, not in a backup) or
+ * invalidated (max_slot_wal_keep_size), when the topic ends before what it once held, or when it
+ * has events that the table has not (the database was restored). In all these cases the feed says
+ * why, catches up from the table (catch_up_pg.h) from a point before which all is known to be in
+ * the topic (relay_state_pg.h), under a new incarnation, and goes on from a new slot. A crash in
+ * between begins anew: events may then be delivered again, none is left out.
+ *
+ * Who holds the slot is the one reader. It proves every quarter of a second that it still does.
  */
 #ifndef DAYBOOK_ADAPTERS_CHANGE_FEED_PG_H
 #define DAYBOOK_ADAPTERS_CHANGE_FEED_PG_H

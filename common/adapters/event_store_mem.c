@@ -12,6 +12,8 @@ struct store_mem {
     struct command_outcome *outcomes;
     size_t outcome_count;
     size_t outcome_cap;
+    struct stream_snapshot *snapshots;
+    size_t snapshot_count;
     enum err_code fail_code;
     bool fail_lose;
 };
@@ -115,6 +117,12 @@ static void remove_last(struct store_mem *self, size_t event_count, size_t outco
     }
 }
 
+static void drop_snapshot(const struct stream_snapshot *snapshot) {
+    drop(snapshot->stream.aggregate_type);
+    drop(snapshot->stream.stream_id);
+    drop(snapshot->state);
+}
+
 static enum err_code store_append(struct event_store *store, const struct append_batch *batch,
                                   struct err *err) {
     struct store_mem *self = self_of(store);
@@ -169,22 +177,91 @@ static enum err_code store_was_appended(struct event_store *store, const struct 
     return ERR_OK;
 }
 
+static struct stream_snapshot *find_snapshot(const struct store_mem *self,
+                                             const struct stream_key *stream) {
+    for (size_t i = 0; i < self->snapshot_count; i++) {
+        struct stream_snapshot *n = &self->snapshots[i];
+        if (same_stream(&n->stream, stream->aggregate_type, stream->stream_id)) {
+            return n;
+        }
+    }
+    return NULL;
+}
+
+static enum snapshot_fit fit_of(const struct store_mem *self, const struct stream_snapshot *n,
+                                int64_t layout) {
+    if (n->layout != layout) {
+        return SNAPSHOT_OTHER_LAYOUT;
+    }
+    for (size_t i = 0; i < self->event_count; i++) {
+        const struct recorded_event *e = &self->events[i];
+        if (e->version == n->version && same_stream(&n->stream, e->aggregate_type, e->stream_id) &&
+            memcmp(&e->event_id, &n->event_id, sizeof(e->event_id)) == 0) {
+            return SNAPSHOT_FITS;
+        }
+    }
+    return SNAPSHOT_OTHER_LOG;
+}
+
+/* The version behind which to load. */
+static int64_t load_snapshot(const struct store_mem *self, const struct stream_from *from,
+                             size_t index, event_store_snapshot_fn *fn, void *arg) {
+    const struct stream_snapshot *found =
+        from->from_snapshot && fn != NULL ? find_snapshot(self, &from->stream) : NULL;
+
+    if (found == NULL) {
+        return from->after_version;
+    }
+    const enum snapshot_fit fit = fit_of(self, found, from->layout);
+    struct stream_snapshot shown = *found;
+    if (fit != SNAPSHOT_FITS) {
+        shown.state = (struct str){0};
+    }
+    fn(arg, index, &shown, fit);
+    return fit == SNAPSHOT_FITS ? found->version : from->after_version;
+}
+
 static enum err_code store_load(struct event_store *store, const struct stream_from *streams,
-                                size_t count, event_store_event_fn *fn, void *arg,
-                                struct err *err) {
+                                size_t count, event_store_snapshot_fn *snapshot_fn,
+                                event_store_event_fn *fn, void *arg, struct err *err) {
     struct store_mem *self = self_of(store);
     enum err_code code = ERR_OK;
 
     for (size_t s = 0; s < count; s++) {
+        int32_t left = EVENT_STORE_LOAD_MAX;
+        const int64_t after = load_snapshot(self, &streams[s], s, snapshot_fn, arg);
         for (size_t i = 0; i < self->event_count && code == ERR_OK; i++) {
             const struct recorded_event *e = &self->events[i];
             if (same_stream(&streams[s].stream, e->aggregate_type, e->stream_id) &&
-                e->version > streams[s].after_version) {
+                e->version > after && left-- > 0) {
                 code = fn(arg, s, e, err);
             }
         }
     }
     return code;
+}
+
+static enum err_code store_save_snapshots(struct event_store *store,
+                                          const struct stream_snapshot *snapshots, size_t count,
+                                          struct err *err) {
+    struct store_mem *self = self_of(store);
+
+    (void)err;
+    for (size_t i = 0; i < count; i++) {
+        struct stream_snapshot *place = find_snapshot(self, &snapshots[i].stream);
+        if (place == NULL) {
+            self->snapshots =
+                mem_resize(self->snapshots, self->snapshot_count + 1, sizeof(*self->snapshots));
+            place = &self->snapshots[self->snapshot_count++];
+        } else {
+            drop_snapshot(place);
+        }
+        *place = snapshots[i];
+        place->stream.aggregate_type = keep(snapshots[i].stream.aggregate_type);
+        place->stream.stream_id = keep(snapshots[i].stream.stream_id);
+        place->state = keep(snapshots[i].state);
+    }
+    return ERR_OK;
 }
 
 static enum err_code store_find_outcomes(struct event_store *store, const struct outcome_key *keys,
@@ -212,6 +289,10 @@ static void store_free(struct event_store *store) {
     struct store_mem *self = self_of(store);
 
     remove_last(self, 0, 0);
+    for (size_t i = 0; i < self->snapshot_count; i++) {
+        drop_snapshot(&self->snapshots[i]);
+    }
+    mem_free(self->snapshots);
     mem_free(self->events);
     mem_free(self->outcomes);
     mem_free(self);
@@ -220,6 +301,7 @@ static void store_free(struct event_store *store) {
 struct event_store *event_store_mem_new(void) {
     static const struct event_store_ops ops = {
         .load = store_load,
+        .save_snapshots = store_save_snapshots,
         .append = store_append,
         .was_appended = store_was_appended,
         .find_outcomes = store_find_outcomes,

@@ -18,6 +18,15 @@ enum {
     APPEND_PARAMS = EVENT_COLUMNS + OUTCOME_COLUMNS,
 };
 
+#define LOAD_MAX_TEXT "100000"
+_Static_assert((int)EVENT_STORE_LOAD_MAX == 100000, "the load statement says the same");
+
+/* All statements find their rows by key, and are planned once for a session: a plan that was made
+ * while the tables were small must not scan them when they have grown. */
+#define SETUP_SQL                                                             \
+    "SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan; " \
+    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+
 static const struct pg_statement statements[] = {
     {"append", "WITH outcomes AS ("
                " INSERT INTO daybook.command_outcomes (stream_id, aggregate_type, idempotency_key,"
@@ -30,15 +39,36 @@ static const struct pg_statement statements[] = {
                " SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[],"
                "  $6::integer[], $7::json[], $8::text[], $9::text[], $10::text[], $11::text[],"
                "  $12::text[], $13::timestamptz[])"},
+    /* A row per event; beside it the snapshot that was looked at. A stream with neither has a row
+       without both. */
     {"load", "SELECT s.i, e.event_id, e.version, e.position, e.event_type, e.schema_version,"
              "  e.payload, e.recorded_at, e.correlation_id, e.causation_id, e.actor, e.traceparent,"
-             "  e.command"
-             " FROM unnest($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY"
-             "  AS s(stream_id, aggregate_type, after_version, i)"
-             " JOIN LATERAL (SELECT * FROM daybook.events e WHERE e.stream_id = s.stream_id"
-             "  AND e.aggregate_type = s.aggregate_type AND e.version > s.after_version"
-             "  ORDER BY e.version) e ON true"
+             "  e.command, n.version, n.event_id, n.recorded_at, n.layout, n.checksum,"
+             "  CASE WHEN n.fits THEN n.state END, n.in_log::int"
+             " FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) WITH ORDINALITY"
+             "  AS s(stream_id, aggregate_type, after_version, layout, i)"
+             " LEFT JOIN LATERAL (SELECT *, h.in_log AND n.layout = s.layout AS fits"
+             "  FROM daybook.snapshots n, LATERAL (SELECT EXISTS (SELECT FROM daybook.events e"
+             "   WHERE e.stream_id = n.stream_id AND e.aggregate_type = n.aggregate_type"
+             "   AND e.version = n.version AND e.event_id = n.event_id) AS in_log) h"
+             "  WHERE n.stream_id = s.stream_id AND n.aggregate_type = s.aggregate_type"
+             "   AND s.layout IS NOT NULL) n ON true"
+             " LEFT JOIN LATERAL (SELECT * FROM daybook.events e WHERE e.stream_id = s.stream_id"
+             "  AND e.aggregate_type = s.aggregate_type"
+             "  AND e.version > CASE WHEN n.fits THEN n.version ELSE s.after_version END"
+             "  ORDER BY e.version LIMIT " LOAD_MAX_TEXT ") e ON true"
              " ORDER BY s.i, e.version"},
+    {"save_snapshots",
+     "INSERT INTO daybook.snapshots AS n (stream_id, aggregate_type, version,"
+     "  event_id, recorded_at, layout, checksum, state)"
+     " SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::uuid[],"
+     "  $5::timestamptz[], $6::bigint[], $7::bigint[], $8::text[]) AS s(stream_id,"
+     "  aggregate_type, version, event_id, recorded_at, layout, checksum, state)"
+     " ORDER BY stream_id, aggregate_type"
+     " ON CONFLICT (stream_id, aggregate_type) DO UPDATE SET"
+     "  version = excluded.version, event_id = excluded.event_id,"
+     "  recorded_at = excluded.recorded_at, layout = excluded.layout,"
+     "  checksum = excluded.checksum, state = excluded.state"},
     {"has_event", "SELECT count(*) FROM daybook.events WHERE event_id = ($1::uuid[])[1]"},
     {"find_outcomes", "SELECT k.i, o.request_hash, o.status, o.version, o.body, o.recorded_at"
                       " FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY"
@@ -187,41 +217,102 @@ static enum err_code store_was_appended(struct event_store *store, const struct 
     return code;
 }
 
-struct load_rows {
-    const struct stream_from *streams;
-    event_store_event_fn *fn;
-    void *arg;
+enum load_column {
+    LOAD_INDEX,
+    LOAD_EVENT_ID,
+    LOAD_VERSION,
+    LOAD_POSITION,
+    LOAD_EVENT_TYPE,
+    LOAD_SCHEMA_VERSION,
+    LOAD_PAYLOAD,
+    LOAD_RECORDED_AT,
+    LOAD_CORRELATION_ID,
+    LOAD_CAUSATION_ID,
+    LOAD_ACTOR,
+    LOAD_TRACEPARENT,
+    LOAD_COMMAND,
+    LOAD_SNAPSHOT_VERSION,
+    LOAD_SNAPSHOT_EVENT_ID,
+    LOAD_SNAPSHOT_RECORDED_AT,
+    LOAD_SNAPSHOT_LAYOUT,
+    LOAD_SNAPSHOT_CHECKSUM,
+    LOAD_SNAPSHOT_STATE,
+    LOAD_SNAPSHOT_IN_LOG,
 };
 
+struct load_rows {
+    const struct stream_from *streams;
+    event_store_snapshot_fn *snapshot_fn;
+    event_store_event_fn *fn;
+    void *arg;
+    size_t told; /* streams whose snapshot was handed on: all before this index */
+};
+
+static struct uuid get_uuid(const PGresult *row, int column) {
+    struct uuid id;
+
+    memcpy(id.bytes, PQgetvalue(row, 0, column), sizeof(id.bytes));
+    return id;
+}
+
+static void load_snapshot(const struct load_rows *rows, size_t index, const PGresult *row) {
+    const struct stream_snapshot snapshot = {
+        .stream = rows->streams[index].stream,
+        .version = pg_get_i64(row, 0, LOAD_SNAPSHOT_VERSION),
+        .event_id = get_uuid(row, LOAD_SNAPSHOT_EVENT_ID),
+        .recorded_at_us = pg_get_time_us(row, 0, LOAD_SNAPSHOT_RECORDED_AT),
+        .layout = pg_get_i64(row, 0, LOAD_SNAPSHOT_LAYOUT),
+        .checksum = pg_get_i64(row, 0, LOAD_SNAPSHOT_CHECKSUM),
+        .state = pg_get_str(row, 0, LOAD_SNAPSHOT_STATE),
+    };
+    enum snapshot_fit fit = SNAPSHOT_FITS;
+
+    if (snapshot.layout != rows->streams[index].layout) {
+        fit = SNAPSHOT_OTHER_LAYOUT;
+    } else if (pg_get_i32(row, 0, LOAD_SNAPSHOT_IN_LOG) == 0) {
+        fit = SNAPSHOT_OTHER_LOG;
+    }
+    rows->snapshot_fn(rows->arg, index, &snapshot, fit);
+}
+
 static enum err_code load_row(void *arg, const PGresult *row, struct err *err) {
-    const struct load_rows *rows = arg;
-    const size_t index = (size_t)pg_get_i64(row, 0, 0) - 1;
-    struct recorded_event event = {
+    struct load_rows *rows = arg;
+    const size_t index = (size_t)pg_get_i64(row, 0, LOAD_INDEX) - 1;
+
+    if (index >= rows->told) {
+        rows->told = index + 1;
+        if (!PQgetisnull(row, 0, LOAD_SNAPSHOT_VERSION)) {
+            load_snapshot(rows, index, row);
+        }
+    }
+    if (PQgetisnull(row, 0, LOAD_VERSION)) {
+        return ERR_OK;
+    }
+    const struct recorded_event event = {
+        .event_id = get_uuid(row, LOAD_EVENT_ID),
         .aggregate_type = rows->streams[index].stream.aggregate_type,
         .stream_id = rows->streams[index].stream.stream_id,
-        .version = pg_get_i64(row, 0, 2),
-        .position = pg_get_i64(row, 0, 3),
-        .event_type = pg_get_str(row, 0, 4),
-        .schema_version = pg_get_i32(row, 0, 5),
-        .payload = pg_get_str(row, 0, 6),
-        .recorded_at_us = pg_get_time_us(row, 0, 7),
-        .correlation_id = pg_get_str(row, 0, 8),
-        .causation_id = pg_get_str(row, 0, 9),
-        .actor = pg_get_str(row, 0, 10),
-        .traceparent = pg_get_str(row, 0, 11),
-        .command = pg_get_str(row, 0, 12),
+        .version = pg_get_i64(row, 0, LOAD_VERSION),
+        .position = pg_get_i64(row, 0, LOAD_POSITION),
+        .event_type = pg_get_str(row, 0, LOAD_EVENT_TYPE),
+        .schema_version = pg_get_i32(row, 0, LOAD_SCHEMA_VERSION),
+        .payload = pg_get_str(row, 0, LOAD_PAYLOAD),
+        .recorded_at_us = pg_get_time_us(row, 0, LOAD_RECORDED_AT),
+        .correlation_id = pg_get_str(row, 0, LOAD_CORRELATION_ID),
+        .causation_id = pg_get_str(row, 0, LOAD_CAUSATION_ID),
+        .actor = pg_get_str(row, 0, LOAD_ACTOR),
+        .traceparent = pg_get_str(row, 0, LOAD_TRACEPARENT),
+        .command = pg_get_str(row, 0, LOAD_COMMAND),
     };
-
-    memcpy(event.event_id.bytes, PQgetvalue(row, 0, 1), sizeof(event.event_id.bytes));
     return rows->fn(rows->arg, index, &event, err);
 }
 
 static enum err_code store_load(struct event_store *store, const struct stream_from *streams,
-                                size_t count, event_store_event_fn *fn, void *arg,
-                                struct err *err) {
-    static const enum pg_type types[] = {PG_TEXT, PG_TEXT, PG_INT8};
+                                size_t count, event_store_snapshot_fn *snapshot_fn,
+                                event_store_event_fn *fn, void *arg, struct err *err) {
+    static const enum pg_type types[] = {PG_TEXT, PG_TEXT, PG_INT8, PG_INT8};
     struct store_pg *self = self_of(store);
-    struct load_rows rows = {streams, fn, arg};
+    struct load_rows rows = {streams, snapshot_fn, fn, arg, 0};
     struct pg_param params[ARRAY_LEN(types)];
 
     begin_arrays(self, types, ARRAY_LEN(types));
@@ -229,6 +320,11 @@ static enum err_code store_load(struct event_store *store, const struct stream_f
         pg_array_text(&self->arrays[0], streams[i].stream.stream_id);
         pg_array_text(&self->arrays[1], streams[i].stream.aggregate_type);
         pg_array_i64(&self->arrays[2], streams[i].after_version);
+        if (streams[i].from_snapshot && snapshot_fn != NULL) {
+            pg_array_i64(&self->arrays[3], streams[i].layout);
+        } else {
+            pg_array_null(&self->arrays[3]);
+        }
     }
     const enum err_code code = finish_params(self, ARRAY_LEN(types), params, err);
     if (code != ERR_OK) {
@@ -236,6 +332,36 @@ static enum err_code store_load(struct event_store *store, const struct stream_f
     }
     return read_code(
         pg_conn_stream(&self->conn, "load", params, ARRAY_LEN(types), true, load_row, &rows, err));
+}
+
+static enum err_code store_save_snapshots(struct event_store *store,
+                                          const struct stream_snapshot *snapshots, size_t count,
+                                          struct err *err) {
+    static const enum pg_type types[] = {PG_TEXT,        PG_TEXT, PG_INT8, PG_UUID,
+                                         PG_TIMESTAMPTZ, PG_INT8, PG_INT8, PG_TEXT};
+    struct store_pg *self = self_of(store);
+    struct pg_array *arrays = self->arrays;
+    struct pg_param params[ARRAY_LEN(types)];
+    PGresult *result = NULL;
+
+    begin_arrays(self, types, ARRAY_LEN(types));
+    for (size_t i = 0; i < count; i++) {
+        pg_array_text(&arrays[0], snapshots[i].stream.stream_id);
+        pg_array_text(&arrays[1], snapshots[i].stream.aggregate_type);
+        pg_array_i64(&arrays[2], snapshots[i].version);
+        pg_array_uuid(&arrays[3], &snapshots[i].event_id);
+        pg_array_time(&arrays[4], snapshots[i].recorded_at_us);
+        pg_array_i64(&arrays[5], snapshots[i].layout);
+        pg_array_i64(&arrays[6], snapshots[i].checksum);
+        pg_array_text(&arrays[7], snapshots[i].state);
+    }
+    enum err_code code = finish_params(self, ARRAY_LEN(types), params, err);
+    if (code == ERR_OK) {
+        code = read_code(pg_conn_run(&self->conn, "save_snapshots", params, ARRAY_LEN(types), true,
+                                     &result, err));
+    }
+    PQclear(result);
+    return code;
 }
 
 static enum err_code store_find_outcomes(struct event_store *store, const struct outcome_key *keys,
@@ -296,6 +422,7 @@ static void store_free(struct event_store *store) {
 struct event_store *event_store_pg_new(const struct event_store_pg_options *options) {
     static const struct event_store_ops ops = {
         .load = store_load,
+        .save_snapshots = store_save_snapshots,
         .append = store_append,
         .was_appended = store_was_appended,
         .find_outcomes = store_find_outcomes,
@@ -305,7 +432,7 @@ struct event_store *event_store_pg_new(const struct event_store_pg_options *opti
     const struct pg_conn_options conn_options = {
         .url = options->url,
         .application_name = "daybook-command-api",
-        .setup_sql = "SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan",
+        .setup_sql = SETUP_SQL,
         .statements = statements,
         .statement_count = ARRAY_LEN(statements),
         .connect_timeout_ms = options->connect_timeout_ms,

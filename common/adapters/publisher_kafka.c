@@ -5,22 +5,35 @@
  *     repair (or the record can never be accepted).
  *  2. After the first failed delivery nothing more is reported as delivered: `broken` holds until
  *     the publisher is closed.
+ *  3. A record that the broker refuses leaves no hole: enable.gapless.guarantee makes the failure
+ *     fatal, so nothing behind it is appended. Otherwise the partition's tail would tell the next
+ *     run that the refused record is in the topic.
+ *  4. A record's timestamp is the moment for which it was last proven that its relay held the feed.
+ *     The topic refuses those that lie further back than the fence's length, so a relay that was
+ *     stopped cannot append what it had in hand when it is resumed later: the first refusal breaks
+ *     the publisher (2, 3).
+ *  5. Batches are no larger than a record may be, so that the broker refuses none for its size.
  */
 #include "common/adapters/publisher_kafka.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <librdkafka/rdkafka.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/adapters/kafka_topic.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
-enum { TEXT_BYTES = 256, TAIL_WAIT_MS = 15000, METADATA_WAIT_MS = 10000 };
+enum { TEXT_BYTES = 256, REACH_WAIT_MS = 100 };
+/* librdkafka's own least and default; Kafka's default. */
+#define RECORD_BYTES_LEAST INT64_C(1000)
+#define BATCH_BYTES_MAX INT64_C(1000000)
+#define RECORD_BYTES_DEFAULT INT64_C(1048588)
+/* What Kafka puts around a record alone in its batch (61 and at most 21), and around a header. */
+enum { RECORD_FRAME_BYTES = 100, HEADER_FRAME_BYTES = 10 };
+/* While no broker answers, one is asked this often. */
+#define REACH_INTERVAL_US INT64_C(1000000)
 
 struct publisher_kafka {
     struct publisher base;
@@ -33,6 +46,10 @@ struct publisher_kafka {
     void *delivered_arg;
     bool broken;
     struct err why_broken;
+    bool out_of_reach; /* no broker answers */
+    int64_t reached_for_at_us;
+    struct err why_out_of_reach;
+    int64_t record_max; /* bytes, with everything around it */
 };
 
 static struct publisher_kafka *self_of(struct publisher *publisher) {
@@ -41,9 +58,17 @@ static struct publisher_kafka *self_of(struct publisher *publisher) {
 
 /* --- callbacks --- */
 
+static void note_reached(struct publisher_kafka *self) {
+    if (self->out_of_reach) {
+        self->out_of_reach = false;
+        log_info(self->options.log, log_event("kafka.reachable"));
+    }
+}
+
 static void on_delivery(rd_kafka_t *kafka, const rd_kafka_message_t *message, void *opaque) {
     struct publisher_kafka *self = opaque;
-    const uint64_t tag = (uint64_t)(uintptr_t)message->_private;
+    const struct delivery delivery = {(uint64_t)(uintptr_t)message->_private, message->partition,
+                                      message->offset};
 
     (void)kafka;
     if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR && !self->broken) {
@@ -51,8 +76,11 @@ static void on_delivery(rd_kafka_t *kafka, const rd_kafka_message_t *message, vo
         (void)err_set(&self->why_broken, ERR_UNAVAILABLE, "kafka: a record was not delivered: %s",
                       rd_kafka_err2str(message->err));
     }
+    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        note_reached(self);
+    }
     if (self->delivered != NULL && !self->broken) {
-        self->delivered(self->delivered_arg, tag, ERR_OK);
+        self->delivered(self->delivered_arg, &delivery);
     }
 }
 
@@ -67,9 +95,18 @@ static void on_error(rd_kafka_t *kafka, int error, const char *reason, void *opa
                       rd_kafka_err2name(fatal), text);
         return;
     }
-    log_warn(self->options.log, log_event("kafka.error"),
-             log_cstr("name", rd_kafka_err2name((rd_kafka_resp_err_t)error)),
-             log_cstr("reason", reason));
+    if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && !self->out_of_reach) {
+        self->out_of_reach = true;
+        self->reached_for_at_us = clock_monotonic_us();
+        (void)err_set(&self->why_out_of_reach, ERR_UNAVAILABLE, "kafka: %s", reason);
+        log_warn(self->options.log, log_event("kafka.out_of_reach"), log_cstr("reason", reason));
+        return;
+    }
+    /* librdkafka tells of every try to connect: once is enough. */
+    log_write(self->options.log, self->out_of_reach ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN,
+              LOG_FIELDS(log_event("kafka.error"),
+                         log_cstr("name", rd_kafka_err2name((rd_kafka_resp_err_t)error)),
+                         log_cstr("reason", reason)));
 }
 
 static void on_log(const rd_kafka_t *kafka, int level, const char *facility, const char *text) {
@@ -83,30 +120,22 @@ static void on_log(const rd_kafka_t *kafka, int level, const char *facility, con
 
 /* --- opening --- */
 
-static enum err_code set_all(rd_kafka_conf_t *conf, const char *const (*settings)[2], size_t count,
-                             struct err *err) {
-    char text[TEXT_BYTES];
-
-    for (size_t i = 0; i < count; i++) {
-        if (rd_kafka_conf_set(conf, settings[i][0], settings[i][1], text, sizeof(text)) !=
-            RD_KAFKA_CONF_OK) {
-            return err_set(err, ERR_INVALID, "kafka: %s", text);
-        }
-    }
-    return ERR_OK;
-}
-
 static enum err_code make_producer(struct publisher_kafka *self, struct err *err) {
     char in_flight[16];
+    char record_max[24];
+    char batch_max[24];
     char text[TEXT_BYTES];
     const char *const settings[][2] = {
         {"bootstrap.servers", self->options.brokers},
         {"client.id", "daybook-relay"},
         {"enable.idempotence", "true"},
+        {"enable.gapless.guarantee", "true"},
         {"acks", "all"},
         {"linger.ms", "0"},
         {"message.timeout.ms", "0"},
         {"compression.type", "lz4"},
+        {"message.max.bytes", record_max},
+        {"batch.size", batch_max},
         {"socket.nagle.disable", "true"},
         {"queue.buffering.max.messages", in_flight},
         {"queue.buffering.max.kbytes", "262144"},
@@ -117,7 +146,11 @@ static enum err_code make_producer(struct publisher_kafka *self, struct err *err
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
 
     (void)snprintf(in_flight, sizeof(in_flight), "%" PRId32, self->options.in_flight_max);
-    const enum err_code code = set_all(conf, settings, ARRAY_LEN(settings), err);
+    (void)snprintf(record_max, sizeof(record_max), "%" PRId64,
+                   self->record_max > RECORD_BYTES_LEAST ? self->record_max : RECORD_BYTES_LEAST);
+    (void)snprintf(batch_max, sizeof(batch_max), "%" PRId64,
+                   self->record_max < BATCH_BYTES_MAX ? self->record_max : BATCH_BYTES_MAX);
+    const enum err_code code = kafka_conf_set_all(conf, settings, ARRAY_LEN(settings), err);
     if (code != ERR_OK) {
         rd_kafka_conf_destroy(conf);
         return code;
@@ -136,127 +169,19 @@ static enum err_code make_producer(struct publisher_kafka *self, struct err *err
     return ERR_OK;
 }
 
-static rd_kafka_resp_err_t result_of_creation(rd_kafka_event_t *event, struct err *err) {
-    size_t count = 0;
-    const rd_kafka_CreateTopics_result_t *result = rd_kafka_event_CreateTopics_result(event);
-
-    if (result == NULL || rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        (void)err_set(err, ERR_UNAVAILABLE, "kafka: the topic can't be made: %s",
-                      rd_kafka_event_error_string(event));
-        return RD_KAFKA_RESP_ERR__FAIL;
-    }
-    const rd_kafka_topic_result_t **topics = rd_kafka_CreateTopics_result_topics(result, &count);
-    if (count != 1) {
-        return RD_KAFKA_RESP_ERR__FAIL;
-    }
-    const rd_kafka_resp_err_t error = rd_kafka_topic_result_error(topics[0]);
-    const char *why = rd_kafka_topic_result_error_string(topics[0]);
-    (void)err_set(err, ERR_UNAVAILABLE, "kafka: the topic can't be made: %s",
-                  why != NULL ? why : rd_kafka_err2str(error));
-    return error;
+static struct kafka_topic topic_of(const struct publisher_kafka *self) {
+    return (struct kafka_topic){
+        .brokers = self->options.brokers,
+        .name = self->options.topic,
+        .partitions = self->options.partitions,
+        .replication = self->options.replication,
+        .timeout_ms = self->options.timeout_ms,
+        .fence_ms = self->options.fence_ms,
+        .log = self->options.log,
+    };
 }
 
-static enum err_code make_topic(struct publisher_kafka *self, struct err *err) {
-    char text[TEXT_BYTES] = "";
-    rd_kafka_NewTopic_t *topic =
-        rd_kafka_NewTopic_new(self->options.topic, self->options.partitions,
-                              self->options.replication, text, sizeof(text));
-
-    if (topic == NULL) {
-        return err_set(err, ERR_INVALID, "kafka: %s", text);
-    }
-    /* The topic is history: it never expires and is never compacted. */
-    (void)rd_kafka_NewTopic_set_config(topic, "retention.ms", "-1");
-    (void)rd_kafka_NewTopic_set_config(topic, "retention.bytes", "-1");
-    (void)rd_kafka_NewTopic_set_config(topic, "cleanup.policy", "delete");
-    rd_kafka_AdminOptions_t *admin =
-        rd_kafka_AdminOptions_new(self->producer, RD_KAFKA_ADMIN_OP_CREATETOPICS);
-    (void)rd_kafka_AdminOptions_set_request_timeout(admin, (int)self->options.timeout_ms, text,
-                                                    sizeof(text));
-    rd_kafka_queue_t *queue = rd_kafka_queue_new(self->producer);
-    rd_kafka_CreateTopics(self->producer, &topic, 1, admin, queue);
-    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, (int)self->options.timeout_ms + 1000);
-    enum err_code code = ERR_OK;
-    if (event == NULL) {
-        code = err_set(err, ERR_UNAVAILABLE, "kafka: no answer to making the topic");
-    } else {
-        const rd_kafka_resp_err_t error = result_of_creation(event, err);
-        if (error != RD_KAFKA_RESP_ERR_NO_ERROR &&
-            error != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS) {
-            code = ERR_UNAVAILABLE;
-        } else {
-            log_info(self->options.log, log_event("kafka.topic_made"),
-                     log_cstr("topic", self->options.topic),
-                     log_i64("partitions", self->options.partitions));
-        }
-        rd_kafka_event_destroy(event);
-    }
-    rd_kafka_queue_destroy(queue);
-    rd_kafka_AdminOptions_destroy(admin);
-    rd_kafka_NewTopic_destroy(topic);
-    return code;
-}
-
-/* The topic's partition count as the broker tells it now; 0: there is no such topic. */
-static enum err_code count_partitions(struct publisher_kafka *self, int32_t *count,
-                                      struct err *err) {
-    const struct rd_kafka_metadata *metadata = NULL;
-    const rd_kafka_resp_err_t error =
-        rd_kafka_metadata(self->producer, 1, NULL, &metadata, (int)self->options.timeout_ms);
-
-    *count = 0;
-    if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        return err_set(err, ERR_UNAVAILABLE, "kafka: %s: %s", self->options.brokers,
-                       rd_kafka_err2str(error));
-    }
-    for (int i = 0; i < metadata->topic_cnt; i++) {
-        if (strcmp(metadata->topics[i].topic, self->options.topic) == 0) {
-            *count = metadata->topics[i].partition_cnt;
-        }
-    }
-    rd_kafka_metadata_destroy(metadata);
-    return ERR_OK;
-}
-
-static enum err_code ensure_topic(struct publisher_kafka *self, struct err *err) {
-    const int64_t deadline_us = clock_monotonic_us() + METADATA_WAIT_MS * INT64_C(1000);
-    const struct timespec pause = {.tv_nsec = 50000000};
-    bool made = false;
-
-    for (;;) {
-        int32_t count = 0;
-        enum err_code code = count_partitions(self, &count, err);
-        if (code != ERR_OK) {
-            return code;
-        }
-        if (count == self->options.partitions) {
-            return ERR_OK;
-        }
-        if (count > 0) {
-            return err_set(err, ERR_INVALID,
-                           "topic %s has %" PRId32 " partitions, configured are %" PRId32
-                           ": a key's partition would change; set DAYBOOK_TOPIC_PARTITIONS to "
-                           "what the topic has",
-                           self->options.topic, count, self->options.partitions);
-        }
-        if (!made) {
-            code = make_topic(self, err);
-            if (code != ERR_OK) {
-                return code;
-            }
-            made = true;
-        }
-        if (clock_monotonic_us() > deadline_us) {
-            return err_set(err, ERR_UNAVAILABLE, "kafka: the new topic %s does not show up",
-                           self->options.topic);
-        }
-        (void)nanosleep(&pause, NULL); /* the broker spreads the news */
-    }
-}
-
-static void publisher_close(struct publisher *publisher) {
-    struct publisher_kafka *self = self_of(publisher);
-
+static void end_producer(struct publisher_kafka *self) {
     if (self->topic != NULL) {
         rd_kafka_topic_destroy(self->topic);
         self->topic = NULL;
@@ -270,16 +195,30 @@ static void publisher_close(struct publisher *publisher) {
         rd_kafka_destroy_flags(self->producer, 0);
         self->producer = NULL;
     }
+}
+
+static void publisher_close(struct publisher *publisher) {
+    struct publisher_kafka *self = self_of(publisher);
+
+    end_producer(self);
     self->broken = false;
+    self->out_of_reach = false;
 }
 
 static enum err_code publisher_open(struct publisher *publisher, struct err *err) {
     struct publisher_kafka *self = self_of(publisher);
+    const struct kafka_topic topic = topic_of(self);
+    int64_t record_max = 0;
 
     publisher_close(publisher);
     enum err_code code = make_producer(self, err);
     if (code == ERR_OK) {
-        code = ensure_topic(self, err);
+        code = kafka_topic_ensure(&topic, self->producer, &record_max, err);
+    }
+    if (code == ERR_OK && record_max != self->record_max) {
+        end_producer(self);
+        self->record_max = record_max;
+        code = make_producer(self, err);
     }
     if (code == ERR_OK) {
         self->topic = rd_kafka_topic_new(self->producer, self->options.topic, NULL);
@@ -293,203 +232,122 @@ static enum err_code publisher_open(struct publisher *publisher, struct err *err
     return code;
 }
 
-/* --- tails --- */
-
-static bool header_u64(const rd_kafka_message_t *message, const char *name, uint64_t *out) {
-    rd_kafka_headers_t *headers = NULL;
-    const void *value = NULL;
-    size_t len = 0;
-
-    return rd_kafka_message_headers(message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR &&
-           rd_kafka_header_get_last(headers, name, &value, &len) == RD_KAFKA_RESP_ERR_NO_ERROR &&
-           value != NULL && str_to_u64(str_of(value, len), out);
-}
-
-static enum err_code make_tail_reader(struct publisher_kafka *self, rd_kafka_t **out,
-                                      struct err *err) {
-    static const char group[] = "daybook-relay-tail"; /* needed by the client; never joined */
-    char text[TEXT_BYTES];
-    const char *const settings[][2] = {
-        {"bootstrap.servers", self->options.brokers},
-        {"client.id", "daybook-relay-tail"},
-        {"group.id", group},
-        {"enable.auto.commit", "false"},
-        {"enable.auto.offset.store", "false"},
-        {"auto.offset.reset", "error"},
-        {"socket.nagle.disable", "true"},
-        {"fetch.wait.max.ms", "50"},
-        {"queued.max.messages.kbytes", "4096"},
-        {"isolation.level", "read_uncommitted"},
-        {"log_level", "3"},
-    };
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    const enum err_code code = set_all(conf, settings, ARRAY_LEN(settings), err);
-
-    if (code != ERR_OK) {
-        rd_kafka_conf_destroy(conf);
-        return code;
-    }
-    *out = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof(text));
-    if (*out == NULL) {
-        rd_kafka_conf_destroy(conf);
-        return err_set(err, ERR_UNAVAILABLE, "kafka: %s", text);
-    }
-    (void)rd_kafka_poll_set_consumer(*out);
-    return ERR_OK;
-}
-
-/* Positions a reader at the last record of each partition that has one. */
-static enum err_code assign_tails(struct publisher_kafka *self, rd_kafka_t *reader,
-                                  int64_t *last_offsets, size_t count, size_t *waiting,
-                                  struct err *err) {
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);
-    enum err_code code = ERR_OK;
-
-    *waiting = 0;
-    for (size_t p = 0; p < count && code == ERR_OK; p++) {
-        int64_t low = 0;
-        int64_t high = 0;
-        const rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(
-            reader, self->options.topic, (int32_t)p, &low, &high, (int)self->options.timeout_ms);
-        last_offsets[p] = -1;
-        if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
-            code = err_set(err, ERR_UNAVAILABLE, "kafka: end of partition %zu: %s", p,
-                           rd_kafka_err2str(error));
-        } else if (high > low) {
-            last_offsets[p] = high - 1;
-            rd_kafka_topic_partition_list_add(list, self->options.topic, (int32_t)p)->offset =
-                high - 1;
-            (*waiting)++;
-        }
-    }
-    if (code == ERR_OK && *waiting > 0 &&
-        rd_kafka_assign(reader, list) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        code = err_set(err, ERR_UNAVAILABLE, "kafka: the ends can't be read");
-    }
-    rd_kafka_topic_partition_list_destroy(list);
-    return code;
-}
-
-static enum err_code read_marks(rd_kafka_t *reader, const int64_t *last_offsets,
-                                struct publish_mark *tails, size_t waiting, struct err *err) {
-    const int64_t deadline_us = clock_monotonic_us() + TAIL_WAIT_MS * INT64_C(1000);
-    enum err_code code = ERR_OK;
-
-    while (waiting > 0 && code == ERR_OK) {
-        rd_kafka_message_t *message = rd_kafka_consumer_poll(reader, 200);
-        uint64_t lsn = 0;
-        uint64_t seq = 0;
-        if (clock_monotonic_us() > deadline_us) {
-            code = err_set(err, ERR_TIMEOUT, "kafka: the ends were not read within %d ms",
-                           TAIL_WAIT_MS);
-        }
-        if (message == NULL) {
-            continue;
-        }
-        if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && code == ERR_OK &&
-            message->offset == last_offsets[message->partition] &&
-            !tails[message->partition].present) {
-            if (!header_u64(message, "lsn", &lsn) || !header_u64(message, "seq", &seq)) {
-                code = err_set(err, ERR_INVALID,
-                               "the last record of partition %" PRId32
-                               " is not from a relay: it has no lsn and seq",
-                               message->partition);
-            } else {
-                tails[message->partition] = (struct publish_mark){lsn, (uint32_t)seq, true};
-                waiting--;
-            }
-        }
-        rd_kafka_message_destroy(message);
-    }
-    return code;
-}
-
 static enum err_code publisher_read_tails(struct publisher *publisher, struct publish_mark *tails,
                                           size_t count, struct err *err) {
-    struct publisher_kafka *self = self_of(publisher);
-    int64_t last_offsets[PUBLISHER_PARTITIONS_MAX];
-    rd_kafka_t *reader = NULL;
-    size_t waiting = 0;
-    enum err_code code = make_tail_reader(self, &reader, err);
+    const struct kafka_topic topic = topic_of(self_of(publisher));
 
-    if (code != ERR_OK) {
-        return code;
-    }
-    memset(tails, 0, count * sizeof(tails[0]));
-    code = assign_tails(self, reader, last_offsets, count, &waiting, err);
-    if (code == ERR_OK) {
-        code = read_marks(reader, last_offsets, tails, waiting, err);
-    }
-    rd_kafka_destroy(reader);
-    return code;
+    return kafka_topic_read_tails(&topic, tails, count, err);
 }
 
 /* --- publishing --- */
 
-static void add_text(rd_kafka_headers_t *headers, const char *name, struct str value) {
+/* The headers of a record in the making. */
+struct headers {
+    rd_kafka_headers_t *list;
+    size_t bytes; /* at most what they take in the record */
+};
+
+static void add_text(struct headers *headers, struct str name, struct str value) {
     if (value.len > 0) {
-        (void)rd_kafka_header_add(headers, name, -1, value.ptr, (ssize_t)value.len);
+        (void)rd_kafka_header_add(headers->list, name.ptr, (ssize_t)name.len, value.ptr,
+                                  (ssize_t)value.len);
+        headers->bytes += name.len + value.len + HEADER_FRAME_BYTES;
     }
 }
 
-static void add_number(rd_kafka_headers_t *headers, const char *name, int64_t value) {
+static void add_number(struct headers *headers, struct str name, uint64_t value) {
     char text[24];
-    const int len = snprintf(text, sizeof(text), "%" PRId64, value);
+    char *at = text + sizeof(text);
 
-    add_text(headers, name, str_of(text, (size_t)len));
+    do {
+        *--at = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    add_text(headers, name, str_of(at, (size_t)(text + sizeof(text) - at)));
 }
 
-static rd_kafka_headers_t *make_headers(const struct change *change) {
+static void add_reference(struct headers *headers, const char *id) {
+    char path[UUID_TEXT_BYTES + 16];
+    const int len = snprintf(path, sizeof(path), "/events/%s", id);
+
+    add_text(headers, STR("ce_dataref"), str_of(path, (size_t)len));
+}
+
+static struct headers make_headers(const struct change *change) {
     const struct recorded_event *event = &change->event;
-    rd_kafka_headers_t *headers = rd_kafka_headers_new(20);
+    struct headers headers = {.list = rd_kafka_headers_new(20)};
     char id[UUID_TEXT_BYTES];
     char time[CLOCK_RFC3339_BYTES];
 
     uuid_format(id, &event->event_id);
-    add_text(headers, "ce_specversion", STR("1.0"));
-    add_text(headers, "ce_id", str_from(id));
-    add_text(headers, "ce_source", STR("/daybook/command-api"));
-    add_text(headers, "ce_type", event->event_type);
-    add_text(headers, "ce_subject", event->stream_id);
-    add_text(headers, "ce_time", str_of(time, clock_format_rfc3339(time, event->recorded_at_us)));
-    add_text(headers, "content-type", STR("application/json"));
-    add_text(headers, "aggregate_type", event->aggregate_type);
-    add_number(headers, "version", event->version);
-    add_number(headers, "position", event->position);
-    add_number(headers, "schema_version", event->schema_version);
-    add_text(headers, "correlation_id", event->correlation_id);
-    add_text(headers, "causation_id", event->causation_id);
-    add_text(headers, "actor", event->actor);
-    add_text(headers, "command", event->command);
-    add_text(headers, "traceparent", event->traceparent);
-    add_number(headers, "lsn", (int64_t)change->commit_lsn);
-    add_number(headers, "seq", change->seq);
+    add_text(&headers, STR("ce_specversion"), STR("1.0"));
+    add_text(&headers, STR("ce_id"), str_of(id, UUID_TEXT_BYTES - 1));
+    add_text(&headers, STR("ce_source"), STR("/daybook/command-api"));
+    add_text(&headers, STR("ce_type"), event->event_type);
+    add_text(&headers, STR("ce_subject"), event->stream_id);
+    add_text(&headers, STR("ce_time"),
+             str_of(time, clock_format_rfc3339(time, event->recorded_at_us)));
+    if (change->without_payload) {
+        add_reference(&headers, id);
+    }
+    add_text(&headers, STR("content-type"), STR("application/json"));
+    add_text(&headers, STR("aggregate_type"), event->aggregate_type);
+    add_number(&headers, STR("version"), (uint64_t)event->version);
+    add_number(&headers, STR("position"), (uint64_t)event->position);
+    add_number(&headers, STR("schema_version"), (uint64_t)event->schema_version);
+    add_text(&headers, STR("correlation_id"), event->correlation_id);
+    add_text(&headers, STR("causation_id"), event->causation_id);
+    add_text(&headers, STR("actor"), event->actor);
+    add_text(&headers, STR("command"), event->command);
+    add_text(&headers, STR("traceparent"), event->traceparent);
+    add_number(&headers, STR("incarnation"), change->incarnation);
+    add_number(&headers, STR("lsn"), change->commit_lsn);
+    add_number(&headers, STR("seq"), change->seq);
     return headers;
+}
+
+static enum err_code refuse_size(const struct publisher_kafka *self, const struct change *change,
+                                 size_t bytes, struct err *err) {
+    return err_set(err, ERR_INVALID,
+                   "kafka: version %" PRId64 " of %.*s needs %zu bytes, the topic takes %" PRId64
+                   ": raise its max.message.bytes, or set DAYBOOK_TOO_LARGE=reference",
+                   change->event.version, STR_ARG(change->event.stream_id), bytes,
+                   self->record_max);
 }
 
 static enum err_code publisher_publish(struct publisher *publisher, int32_t partition,
                                        const struct change *change, uint64_t tag, struct err *err) {
     struct publisher_kafka *self = self_of(publisher);
-    rd_kafka_headers_t *headers = make_headers(change);
     union {
         const char *in;
         void *out;
     } payload = {.in = change->event.payload.ptr};
+    const size_t payload_len = change->without_payload ? 0 : change->event.payload.len;
 
     if (self->broken) {
-        rd_kafka_headers_destroy(headers);
         return err_set(err, ERR_UNAVAILABLE, "%s", self->why_broken.message);
+    }
+    const struct headers headers = make_headers(change);
+    const size_t bytes =
+        payload_len + change->event.stream_id.len + headers.bytes + RECORD_FRAME_BYTES;
+    if (bytes > (size_t)self->record_max) {
+        rd_kafka_headers_destroy(headers.list);
+        return refuse_size(self, change, bytes, err);
     }
     const rd_kafka_resp_err_t error = rd_kafka_producev(
         self->producer, RD_KAFKA_V_RKT(self->topic), RD_KAFKA_V_PARTITION(partition),
         RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
         RD_KAFKA_V_KEY(change->event.stream_id.ptr, change->event.stream_id.len),
-        RD_KAFKA_V_VALUE(payload.out, change->event.payload.len), RD_KAFKA_V_HEADERS(headers),
+        RD_KAFKA_V_VALUE(change->without_payload ? NULL : payload.out, payload_len),
+        RD_KAFKA_V_TIMESTAMP(change->held_at_us / 1000), RD_KAFKA_V_HEADERS(headers.list),
         RD_KAFKA_V_OPAQUE((void *)(uintptr_t)tag), RD_KAFKA_V_END);
     if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
         return ERR_OK;
     }
-    rd_kafka_headers_destroy(headers);
+    rd_kafka_headers_destroy(headers.list);
+    if (error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
+        return refuse_size(self, change, bytes, err);
+    }
     return err_set(err, error == RD_KAFKA_RESP_ERR__QUEUE_FULL ? ERR_LIMIT : ERR_UNAVAILABLE,
                    "kafka: %s", rd_kafka_err2str(error));
 }
@@ -510,6 +368,29 @@ static enum err_code publisher_poll(struct publisher *publisher, int64_t wait_ms
     (void)rd_kafka_poll(self->producer, (int)wait_ms);
     self->delivered = NULL;
     return self->broken ? err_set(err, ERR_UNAVAILABLE, "%s", self->why_broken.message) : ERR_OK;
+}
+
+static bool publisher_reachable(struct publisher *publisher, struct err *why) {
+    struct publisher_kafka *self = self_of(publisher);
+    const struct rd_kafka_metadata *metadata = NULL;
+
+    if (self->producer == NULL) {
+        (void)err_set(why, ERR_UNAVAILABLE, "the publisher is closed");
+        return false;
+    }
+    /* With nothing to send librdkafka does not connect by itself: asking makes it try. */
+    if (self->out_of_reach && clock_monotonic_us() - self->reached_for_at_us > REACH_INTERVAL_US) {
+        if (rd_kafka_metadata(self->producer, 0, self->topic, &metadata, REACH_WAIT_MS) ==
+            RD_KAFKA_RESP_ERR_NO_ERROR) {
+            rd_kafka_metadata_destroy(metadata);
+            note_reached(self);
+        }
+        self->reached_for_at_us = clock_monotonic_us();
+    }
+    if (self->out_of_reach) {
+        (void)err_set(why, ERR_UNAVAILABLE, "%s", self->why_out_of_reach.message);
+    }
+    return !self->out_of_reach;
 }
 
 static int publisher_descriptor(const struct publisher *publisher) {
@@ -534,6 +415,7 @@ struct publisher *publisher_kafka_new(const struct publisher_kafka_options *opti
         .read_tails = publisher_read_tails,
         .publish = publisher_publish,
         .poll = publisher_poll,
+        .reachable = publisher_reachable,
         .descriptor = publisher_descriptor,
         .close = publisher_close,
         .free = publisher_free,
@@ -542,6 +424,7 @@ struct publisher *publisher_kafka_new(const struct publisher_kafka_options *opti
 
     self->base.ops = &ops;
     self->options = *options;
+    self->record_max = RECORD_BYTES_DEFAULT;
     self->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     return &self->base;
 }

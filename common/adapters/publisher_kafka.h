@@ -1,6 +1,7 @@
 /*
  * The publisher on Kafka: idempotent producer, acks=all, records as the design's CloudEvents binary
- * mode (CloudEvents 1.0, Kafka protocol binding section 3.2).
+ * mode (CloudEvents 1.0, Kafka protocol binding section 3.2). A record without its payload has
+ * ce_dataref, the path of the event at the log's API, instead (CloudEvents extension "dataref").
  */
 #ifndef DAYBOOK_ADAPTERS_PUBLISHER_KAFKA_H
 #define DAYBOOK_ADAPTERS_PUBLISHER_KAFKA_H
@@ -15,6 +16,7 @@ struct publisher_kafka_options {
     int32_t replication;
     int32_t in_flight_max; /* records */
     int64_t timeout_ms;    /* for requests at opening */
+    int64_t fence_ms;      /* records stamped (held_at_us) further back than this are refused */
     struct log *log;
 };
 

@@ -1,11 +1,14 @@
 #include "common/adapters/publisher_mem.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "common/base/mem.h"
 
-enum { RECORDS_MAX = 8192 };
+enum { RECORDS_MAX = 8192, DISTURB_ONE_IN = 8, LOSE_ONE_IN = 4 };
 
 struct publisher_mem {
     struct publisher base;
@@ -18,7 +21,13 @@ struct publisher_mem {
     size_t allowed;
     bool fail;
     bool keep;
+    int readable_fd; /* always is */
     bool open;
+    bool disturbed;
+    uint64_t random_state;
+    int disturbances;
+    _Atomic size_t refused_bytes;
+    int64_t ends[PUBLISHER_PARTITIONS_MAX]; /* records in each partition of the topic */
 };
 
 static struct publisher_mem *self_of(struct publisher *publisher) {
@@ -38,8 +47,13 @@ static enum err_code publisher_read_tails(struct publisher *publisher, struct pu
     (void)err;
     memset(tails, 0, count * sizeof(tails[0]));
     for (size_t i = 0; i < self->topic_count; i++) {
-        tails[self->topic[i].partition] =
-            (struct publish_mark){self->topic[i].commit_lsn, self->topic[i].seq, true};
+        const struct published *record = &self->topic[i];
+        struct publish_mark *tail = &tails[record->partition];
+        *tail = (struct publish_mark){.incarnation = record->incarnation,
+                                      .commit_lsn = record->commit_lsn,
+                                      .seq = record->seq,
+                                      .offset = tail->present ? tail->offset + 1 : 0,
+                                      .present = true};
     }
     return ERR_OK;
 }
@@ -52,9 +66,18 @@ static enum err_code publisher_publish(struct publisher *publisher, int32_t part
     if (self->waiting_count == self->in_flight_max) {
         return err_set(err, ERR_LIMIT, "full");
     }
+    if (self->refused_bytes > 0 && !change->without_payload &&
+        change->event.payload.len >= self->refused_bytes) {
+        return err_set(err, ERR_INVALID, "the record is too large");
+    }
     struct published *record = &self->waiting[self->waiting_count];
     *record = (struct published){
-        .partition = partition, .commit_lsn = change->commit_lsn, .seq = change->seq};
+        .partition = partition,
+        .version = change->event.version,
+        .incarnation = change->incarnation,
+        .commit_lsn = change->commit_lsn,
+        .seq = change->seq,
+    };
     if (!str_copy(record->stream_id, sizeof(record->stream_id), change->event.stream_id)) {
         return err_set(err, ERR_INVALID, "the stream id is too long");
     }
@@ -70,11 +93,39 @@ static void move_to_topic(struct publisher_mem *self, size_t count) {
     memmove(self->waiting, self->waiting + count, self->waiting_count * sizeof(self->waiting[0]));
 }
 
+static uint64_t random_below(struct publisher_mem *self, uint64_t limit) {
+    self->random_state = self->random_state * UINT64_C(6364136223846793005) + 1;
+    return (self->random_state >> 33) % limit;
+}
+
+/* The connection ends: of each partition's records the first part has arrived. */
+static void lose_at_random(struct publisher_mem *self) {
+    bool lost[PUBLISHER_PARTITIONS_MAX] = {false};
+
+    for (size_t i = 0; i < self->waiting_count; i++) {
+        const struct published *record = &self->waiting[i];
+        lost[record->partition] = lost[record->partition] || random_below(self, LOSE_ONE_IN) == 0;
+        if (!lost[record->partition]) {
+            assert(self->topic_count < RECORDS_MAX);
+            self->topic[self->topic_count++] = *record;
+        }
+    }
+    self->waiting_count = 0;
+}
+
 static enum err_code publisher_poll(struct publisher *publisher, int64_t wait_ms,
                                     publisher_delivered_fn *fn, void *arg, struct err *err) {
     struct publisher_mem *self = self_of(publisher);
 
     (void)wait_ms;
+    if (self->disturbed) {
+        self->allowed = random_below(self, 4);
+        if (self->disturbances > 0 && random_below(self, DISTURB_ONE_IN) == 0) {
+            self->disturbances--;
+            lose_at_random(self);
+            return err_set(err, ERR_UNAVAILABLE, "injected");
+        }
+    }
     if (self->fail) {
         self->fail = false;
         move_to_topic(self, self->keep ? self->waiting_count : 0);
@@ -83,7 +134,9 @@ static enum err_code publisher_poll(struct publisher *publisher, int64_t wait_ms
     }
     const size_t count = self->waiting_count < self->allowed ? self->waiting_count : self->allowed;
     for (size_t i = 0; i < count; i++) {
-        fn(arg, self->tags[i], ERR_OK);
+        const struct delivery delivery = {self->tags[i], self->waiting[i].partition,
+                                          self->ends[self->waiting[i].partition]++};
+        fn(arg, &delivery);
     }
     memmove(self->tags, self->tags + count, (self->waiting_count - count) * sizeof(self->tags[0]));
     move_to_topic(self, count);
@@ -91,9 +144,16 @@ static enum err_code publisher_poll(struct publisher *publisher, int64_t wait_ms
     return ERR_OK;
 }
 
+static bool publisher_reachable(struct publisher *publisher, struct err *why) {
+    (void)why;
+    return self_of(publisher)->open;
+}
+
 static int publisher_descriptor(const struct publisher *publisher) {
-    (void)publisher;
-    return -1;
+    const struct publisher_mem *self = (const struct publisher_mem *)(const void *)publisher;
+    const bool has_news = self->waiting_count > 0 && (self->disturbed || self->allowed > 0);
+
+    return has_news ? self->readable_fd : -1;
 }
 
 static void publisher_close(struct publisher *publisher) {
@@ -102,6 +162,7 @@ static void publisher_close(struct publisher *publisher) {
 }
 
 static void publisher_free(struct publisher *publisher) {
+    (void)close(self_of(publisher)->readable_fd);
     mem_free(self_of(publisher));
 }
 
@@ -111,6 +172,7 @@ struct publisher *publisher_mem_new(size_t in_flight_max) {
         .read_tails = publisher_read_tails,
         .publish = publisher_publish,
         .poll = publisher_poll,
+        .reachable = publisher_reachable,
         .descriptor = publisher_descriptor,
         .close = publisher_close,
         .free = publisher_free,
@@ -121,6 +183,7 @@ struct publisher *publisher_mem_new(size_t in_flight_max) {
     self->base.ops = &ops;
     self->in_flight_max = in_flight_max;
     self->allowed = SIZE_MAX;
+    self->readable_fd = eventfd(1, EFD_CLOEXEC);
     return &self->base;
 }
 
@@ -133,9 +196,26 @@ void publisher_mem_fail_next(struct publisher *publisher, bool keep) {
     self_of(publisher)->keep = keep;
 }
 
+void publisher_mem_disturb(struct publisher *publisher, uint64_t seed, int times) {
+    self_of(publisher)->disturbed = true;
+    self_of(publisher)->random_state = seed;
+    self_of(publisher)->disturbances = times;
+}
+
+void publisher_mem_preset(struct publisher *publisher, const struct published *record) {
+    struct publisher_mem *self = self_of(publisher);
+
+    assert(self->topic_count < RECORDS_MAX);
+    self->topic[self->topic_count++] = *record;
+}
+
 size_t publisher_mem_topic(const struct publisher *publisher, const struct published **records) {
     const struct publisher_mem *self = (const struct publisher_mem *)(const void *)publisher;
 
     *records = self->topic;
     return self->topic_count;
+}
+
+void publisher_mem_refuse(struct publisher *publisher, size_t payload_bytes) {
+    self_of(publisher)->refused_bytes = payload_bytes;
 }

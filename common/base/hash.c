@@ -39,11 +39,29 @@ int32_t hash_kafka_partition(struct str key, int32_t partitions) {
     return (int32_t)(hash_murmur2(key) & 0x7fffffff) % partitions;
 }
 
+static const uint64_t fnv1a_prime = UINT64_C(0x100000001b3);
+
 uint64_t hash_fnv1a(uint64_t seed, struct str bytes) {
     uint64_t h = seed;
     for (size_t i = 0; i < bytes.len; i++) {
         h ^= (unsigned char)bytes.ptr[i];
-        h *= UINT64_C(0x100000001b3);
+        h *= fnv1a_prime;
+    }
+    return h;
+}
+
+uint64_t hash_fnv1a_sparse(uint64_t seed, struct str bytes) {
+    size_t used = bytes.len;
+
+    while (used > 0 && bytes.ptr[used - 1] == 0) {
+        used--;
+    }
+    /* A zero byte multiplies by the prime, so n of them by its n-th power. */
+    uint64_t h = hash_fnv1a(seed, str_of(bytes.ptr, used));
+    uint64_t square = fnv1a_prime;
+    for (size_t zeros = bytes.len - used; zeros > 0; zeros /= 2) {
+        h *= zeros % 2 == 1 ? square : 1;
+        square *= square;
     }
     return h;
 }

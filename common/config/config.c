@@ -185,12 +185,16 @@ static void print_url(const char *url, FILE *out) {
 void config_print_help(const struct config_spec *spec, FILE *out) {
     (void)fprintf(out,
                   "%s: %s\n\n"
-                  "usage: %s [--help | --version | --check]\n\n"
+                  "usage: %s [--help | --version | --check%s]\n\n"
                   "  --help     this text\n"
                   "  --version  print the version\n"
-                  "  --check    validate the configuration, print the values in force, and exit\n\n"
-                  "Configuration comes from the environment:\n\n",
-                  spec->program, spec->summary, spec->program);
+                  "  --check    validate the configuration, print the values in force, and exit\n",
+                  spec->program, spec->summary, spec->program,
+                  spec->command_count > 0 ? " | COMMAND" : "");
+    for (size_t i = 0; i < spec->command_count; i++) {
+        (void)fprintf(out, "  %-9s  %s\n", spec->commands[i].name, spec->commands[i].help);
+    }
+    (void)fputs("\nConfiguration comes from the environment:\n\n", out);
     for (size_t i = 0; i < spec->key_count; i++) {
         const struct config_key *key = &spec->keys[i];
         (void)fprintf(out, "  %s\n      %s\n      ", key->name, key->help);
@@ -270,12 +274,21 @@ static enum config_action load_or_complain(const struct config_spec *spec, void 
     return action;
 }
 
+static bool is_command(const struct config_spec *spec, struct str word) {
+    for (size_t i = 0; i < spec->command_count; i++) {
+        if (str_eq(word, str_from(spec->commands[i].name))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 enum config_action config_main(const struct config_spec *spec, int argc, char **argv, void *out,
                                int *exit_code) {
     const struct str arg = argc > 1 ? str_from(argv[1]) : (struct str){0};
 
     *exit_code = 0;
-    if (argc == 1) {
+    if (argc == 1 || (argc == 2 && is_command(spec, arg))) {
         return load_or_complain(spec, out, false, exit_code);
     }
     if (argc == 2 && str_eq(arg, STR("--check"))) {

@@ -35,12 +35,20 @@ struct config_key {
     const char *help;   /* one line */
 };
 
+/* A word that makes the program do something else than run. */
+struct config_command {
+    const char *name;
+    const char *help; /* one line */
+};
+
 struct config_spec {
     const char *program; /* "daybook-relay" */
     const char *summary; /* one sentence for --help */
     const struct config_key *keys;
     size_t key_count;
     size_t struct_bytes;
+    const struct config_command *commands; /* NULL: none */
+    size_t command_count;
 };
 
 /* Looks a variable up; NULL when unset. Tests pass their own; config_environment reads the
@@ -65,7 +73,8 @@ void config_print_effective(const struct config_spec *spec, const void *config, 
 enum config_action { CONFIG_RUN, CONFIG_EXIT };
 /*
  * What every main does first: --help, --version, --check, then loading. Prints what is to be
- * printed. CONFIG_EXIT: leave with *exit_code. Unknown arguments: one line to stderr, code 2. A
+ * printed. CONFIG_EXIT: leave with *exit_code. CONFIG_RUN with argc 2: argv[1] is one of the
+ * spec's commands. Unknown arguments: one line to stderr, code 2. A
  * wrong configuration: each problem on a line, code 2.
  */
 enum config_action config_main(const struct config_spec *spec, int argc, char **argv, void *out,

@@ -204,7 +204,7 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
     case EXCHANGE_ANSWERED:
         break;
     }
-    assert(!"MHD shows a request that is being handled or is answered");
+    assert(false && "MHD shows a request that is being handled or is answered");
     return MHD_NO;
 }
 

@@ -136,19 +136,24 @@ bool http_peer_has_place(const struct server_thread *thread, struct http_peer *p
     return !peer->surplus;
 }
 
+/* Those whose stay in the list has lasted as long as it may. */
+static void cut_off_overdue(struct server_thread *thread, const struct http_peer_list *list,
+                            enum http_closed why) {
+    const int64_t since_us = thread->turn_began_at_us - idle_timeout_us(thread);
+
+    while (list->first != NULL && list->first->since_us <= since_us) {
+        cut_off(thread, list->first);
+        metric_add(thread->server->closed[why], 1);
+    }
+}
+
 int64_t http_peers_cut_off(struct server_thread *thread) {
     const int64_t now_us = thread->turn_began_at_us;
     const int64_t limit_us = idle_timeout_us(thread);
     int64_t until_us = -1;
 
-    while (thread->working.first != NULL && thread->working.first->since_us + limit_us <= now_us) {
-        cut_off(thread, thread->working.first);
-        metric_add(thread->server->closed[HTTP_CLOSED_SLOW], 1);
-    }
-    while (thread->waiting.first != NULL && thread->waiting.first->since_us + limit_us <= now_us) {
-        cut_off(thread, thread->waiting.first);
-        metric_add(thread->server->closed[HTTP_CLOSED_IDLE], 1);
-    }
+    cut_off_overdue(thread, &thread->working, HTTP_CLOSED_SLOW);
+    cut_off_overdue(thread, &thread->waiting, HTTP_CLOSED_IDLE);
     make_room(thread);
     if (thread->working.first != NULL) {
         until_us = thread->working.first->since_us + limit_us - now_us;

@@ -7,7 +7,9 @@
  *  2. (stream, version) and (stream, idempotency key) are unique: a batch that repeats one is
  *     ERR_CONFLICT and leaves nothing behind.
  *  3. Events of one batch enter the log in the order given.
- *  4. Each call is bounded in time. A store whose connection is lost finds a new one by itself.
+ *  4. A snapshot is a shortcut of load, never part of the truth: save_snapshots may lose any of
+ * them.
+ *  5. Each call is bounded in time. A store whose connection is lost finds a new one by itself.
  * A store belongs to one thread.
  */
 #ifndef DAYBOOK_PORTS_EVENT_STORE_H
@@ -20,7 +22,11 @@
 #include "common/base/err.h"
 #include "common/ports/recorded_event.h"
 
-enum { EVENT_STORE_BATCH_MAX = 4096, IDEMPOTENCY_KEY_BYTES_MAX = 255 };
+enum {
+    EVENT_STORE_BATCH_MAX = 4096,
+    EVENT_STORE_LOAD_MAX = 100000, /* events of one stream in one load */
+    IDEMPOTENCY_KEY_BYTES_MAX = 255,
+};
 
 struct stream_key {
     struct str aggregate_type;
@@ -48,6 +54,25 @@ struct append_batch {
 struct stream_from {
     struct stream_key stream;
     int64_t after_version; /* load what comes behind it; 0: all */
+    bool from_snapshot;    /* or behind its snapshot, when that fits */
+    int64_t layout;        /* of the state that the snapshot must have */
+};
+
+/* A stream's state as of its event `version`. */
+struct stream_snapshot {
+    struct stream_key stream;
+    int64_t version;
+    struct uuid event_id;   /* of that event */
+    int64_t recorded_at_us; /* of that event */
+    int64_t layout;         /* fingerprint of the state's fields */
+    int64_t checksum;       /* the caller's */
+    struct str state;
+};
+
+enum snapshot_fit {
+    SNAPSHOT_FITS,
+    SNAPSHOT_OTHER_LAYOUT,
+    SNAPSHOT_OTHER_LOG, /* the log has no such event: the snapshot is of its future or another's */
 };
 
 struct outcome_key {
@@ -59,6 +84,10 @@ struct outcome_key {
  * Any code but ERR_OK ends the load with that code. */
 typedef enum err_code event_store_event_fn(void *arg, size_t stream_index,
                                            const struct recorded_event *event, struct err *err);
+/* Called before the stream's events when it has a snapshot and one was wanted. When it fits only
+ * events behind it follow, else all do and `state` is empty. The slice lives for the call. */
+typedef void event_store_snapshot_fn(void *arg, size_t stream_index,
+                                     const struct stream_snapshot *snapshot, enum snapshot_fit fit);
 /* Called per outcome found. Slices live for the call. */
 typedef void event_store_outcome_fn(void *arg, size_t key_index,
                                     const struct command_outcome *outcome);
@@ -66,9 +95,16 @@ typedef void event_store_outcome_fn(void *arg, size_t key_index,
 struct event_store;
 
 struct event_store_ops {
-    /* One round trip for all streams. */
+    /* One round trip for all streams; of each the first EVENT_STORE_LOAD_MAX events, so that the
+     * time of a call is bounded: where so many came there may be more. `snapshot_fn` may be NULL
+     * when no snapshot is wanted. */
     enum err_code (*load)(struct event_store *store, const struct stream_from *streams,
-                          size_t count, event_store_event_fn *fn, void *arg, struct err *err);
+                          size_t count, event_store_snapshot_fn *snapshot_fn,
+                          event_store_event_fn *fn, void *arg, struct err *err);
+    /* Puts each in the place of its stream's former one; a stream is named once at most. */
+    enum err_code (*save_snapshots)(struct event_store *store,
+                                    const struct stream_snapshot *snapshots, size_t count,
+                                    struct err *err);
     /* One round trip, one transaction. ERR_CONFLICT, ERR_UNAVAILABLE, ERR_OUTCOME_UNKNOWN;
      * ERR_INVALID when the store refuses the data of the batch themselves. */
     enum err_code (*append)(struct event_store *store, const struct append_batch *batch,

@@ -41,18 +41,24 @@ void queue_free(struct queue *queue) {
     mem_free(queue);
 }
 
-bool queue_try_push(struct queue *queue, void *item) {
+size_t queue_try_push_many(struct queue *queue, void *const *items, size_t count) {
     pthread_mutex_lock(&queue->lock);
-    const bool fits = !queue->closed && queue->count < queue->capacity;
-    if (fits) {
-        queue->ring[(queue->first + queue->count) % queue->capacity] = item;
+    const size_t room = queue->closed ? 0 : queue->capacity - queue->count;
+    const size_t fitting = count < room ? count : room;
+    const bool was_empty = queue->count == 0;
+    for (size_t i = 0; i < fitting; i++) {
+        queue->ring[(queue->first + queue->count) % queue->capacity] = items[i];
         queue->count++;
-        if (queue->count == 1) {
-            pthread_cond_signal(&queue->filled);
-        }
+    }
+    if (was_empty && fitting > 0) {
+        pthread_cond_signal(&queue->filled);
     }
     pthread_mutex_unlock(&queue->lock);
-    return fits;
+    return fitting;
+}
+
+bool queue_try_push(struct queue *queue, void *item) {
+    return queue_try_push_many(queue, &item, 1) == 1;
 }
 
 static struct timespec deadline_after(int64_t ms) {

@@ -17,6 +17,8 @@ void queue_free(struct queue *queue);
 
 /* False when full or closed. */
 MUST_CHECK bool queue_try_push(struct queue *queue, void *item);
+/* Pushes the first items, as many as there is room for, under one lock; returns how many. */
+MUST_CHECK size_t queue_try_push_many(struct queue *queue, void *const *items, size_t count);
 /* Takes up to `max` at once, in order; waits up to wait_ms (-1: for ever) for the first. 0:
  * timeout, or closed and empty. */
 MUST_CHECK size_t queue_pop_many(struct queue *queue, void **items, size_t max, int64_t wait_ms);

@@ -26,6 +26,7 @@ struct connection {
     int fd;
     bool busy;
     int64_t due_us; /* of the request on its way */
+    int64_t sent_us;
     size_t filled;
     char answer[ANSWER_BYTES_MAX];
 };
@@ -136,6 +137,7 @@ static bool send_request(struct load *load, uint32_t index, int64_t due_us) {
 
     c->busy = true;
     c->due_us = due_us;
+    c->sent_us = now_us();
     c->filled = 0;
     load->busy_count++;
     return send(c->fd, request, len, MSG_NOSIGNAL) == (ssize_t)len;
@@ -156,44 +158,45 @@ static size_t answer_length(const struct connection *c) {
     return c->filled >= total ? total : 0;
 }
 
+/*
+ * A request counts for the rate when it was due and answered within the measured time. At a fixed
+ * rate its latency counts whenever the answer comes: leaving out the late ones would leave out the
+ * slow ones.
+ */
 static void count_answer(struct load *load, const struct connection *c, int64_t at_us) {
     struct load_result *result = load->result;
     const int64_t latency_us = at_us - c->due_us;
+    const bool in_time = at_us <= load->end_us;
 
-    if (c->due_us < load->count_from_us || at_us > load->end_us) {
+    if (c->due_us < load->count_from_us || (!in_time && load->options->rate_per_s <= 0)) {
         return;
     }
-    switch (c->answer[9]) { /* HTTP/1.1 200 */
-    case '2':
-        result->ok++;
+    if (c->answer[9] == '2') { /* HTTP/1.1 200 */
+        result->ok += in_time;
         histogram_add(&result->latency_us, latency_us);
-        break;
-    default:
-        if (memcmp(c->answer + 9, "503", 3) == 0) {
-            result->unavailable++;
-            histogram_add(&result->unavailable_latency_us, latency_us);
-        } else {
-            if (result->other == 0) {
-                (void)fprintf(stderr, "load: first odd answer: %.*s\n", 300, c->answer);
-            }
-            result->other++;
+    } else if (memcmp(c->answer + 9, "503", 3) == 0) {
+        result->unavailable += in_time;
+        histogram_add(&result->unavailable_latency_us, at_us - c->sent_us);
+    } else {
+        if (result->other == 0) {
+            (void)fprintf(stderr, "load: first odd answer: %.*s\n", 300, c->answer);
         }
-        break;
+        result->other++;
     }
 }
 
+/* The server closed it: a request on it is lost. An idle one it may close as it likes. */
 static bool broken(struct load *load, uint32_t index) {
     struct connection *c = &load->connections[index];
 
-    load->result->broken += c->busy;
-    load->busy_count -= c->busy;
-    c->busy = false;
-    (void)close(c->fd);
-    if (!open_connection(load, index)) {
-        return false;
+    if (c->busy) {
+        load->result->broken++;
+        load->busy_count--;
+        c->busy = false;
+        load->idle[load->idle_count++] = index; /* an idle one is in there already */
     }
-    load->idle[load->idle_count++] = index;
-    return true;
+    (void)close(c->fd);
+    return open_connection(load, index);
 }
 
 /* Reads what has come; the connection is idle again when its answer is whole. */
@@ -258,6 +261,24 @@ static int wait_ms(const struct load *load) {
     return 100;
 }
 
+/* At a fixed rate: what could not be sent, or has no answer yet, took at least until now. */
+static void count_unanswered(struct load *load) {
+    const int64_t now = now_us();
+
+    for (uint32_t i = 0; i < load->options->connections; i++) {
+        const struct connection *c = &load->connections[i];
+        if (c->busy && c->due_us >= load->count_from_us) {
+            histogram_add(&load->result->latency_us, now - c->due_us);
+        }
+    }
+    for (int64_t due_us = due_at(load, load->number); due_us < load->end_us;
+         due_us = due_at(load, load->number)) {
+        load->number++;
+        load->result->unsent++;
+        histogram_add(&load->result->latency_us, now - due_us);
+    }
+}
+
 static bool run(struct load *load) {
     struct epoll_event events[EVENTS_PER_WAIT];
 
@@ -279,10 +300,7 @@ static bool run(struct load *load) {
         }
     }
     if (load->options->rate_per_s > 0) {
-        while (due_at(load, load->number) < load->end_us) {
-            load->number++;
-            load->result->unsent++;
-        }
+        count_unanswered(load);
     }
     return true;
 }

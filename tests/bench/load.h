@@ -41,8 +41,9 @@ struct load_result {
     uint64_t other;                          /* any other status */
     uint64_t broken;                         /* connections that ended in the middle of a request */
     uint64_t unsent;                         /* open: due, but no connection came free in time */
-    struct histogram latency_us;             /* of 2xx */
-    struct histogram unavailable_latency_us; /* of 503 */
+    struct histogram latency_us;             /* of 2xx; at a fixed rate from when it was due, and
+                                                also of what had no answer at the end */
+    struct histogram unavailable_latency_us; /* of 503, from sending */
 };
 
 /* False with one line on stderr when the server can't be reached. `result` is large: not for the

@@ -11,7 +11,7 @@
  *
  * a to g are measured in turns, several rounds; medians count. What each costs in CPU is read from
  * /proc. BENCH_ROUNDS (3), BENCH_SECONDS (4) of each measurement, BENCH_OVERLOAD_SECONDS (20),
- * BENCH_PARTS: only these, by letter (abcdefglh).
+ * BENCH_OVERLOAD_RATE (twice c) requests a second, BENCH_PARTS: only these, by letter (abcdefglh).
  */
 #include <inttypes.h>
 #include <libpq-fe.h>
@@ -396,7 +396,8 @@ static void run_overload(struct bench *bench) {
     const double seconds = bench_env_number("BENCH_OVERLOAD_SECONDS", 20);
     const int slices = 5;
 
-    options.rate_per_s = 2 * bench_median(report, "c_deposits_with_keys");
+    options.rate_per_s =
+        bench_env_number("BENCH_OVERLOAD_RATE", 2 * bench_median(report, "c_deposits_with_keys"));
     options.connections = OVERLOAD_CONNECTIONS;
     options.seconds = seconds / slices;
     bench_sample(report, "h_rss_before", "KiB", (double)bench_rss_kib(bench->api));

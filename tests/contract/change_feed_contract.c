@@ -11,7 +11,7 @@
 #include "common/adapters/event_store_pg.h"
 #include "common/base/clock.h"
 
-enum { IDS = 2 };
+enum { IDS = 2, PARTITIONS = 6 };
 
 static struct {
     bool memory;
@@ -136,7 +136,11 @@ static struct transaction next_ours(void) {
 static void open_feed(void) {
     struct err err = {0};
 
+    static const struct publish_mark tails[PARTITIONS];
+
     cr_assert_eq(fixture.feed->ops->open(fixture.feed, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(fixture.feed->ops->begin(fixture.feed, tails, PARTITIONS, &err), ERR_OK, "%s",
+                 err.message);
 }
 
 static void confirm(uint64_t position) {

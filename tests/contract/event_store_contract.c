@@ -60,6 +60,10 @@ static enum err_code append(struct event_store *store, const struct recorded_eve
 }
 
 struct seen {
+    size_t snapshot_count;
+    enum snapshot_fit fit;
+    struct stream_snapshot snapshot; /* its state in snapshot_state */
+    char snapshot_state[64];
     int64_t versions[16];
     size_t streams[16];
     size_t count;
@@ -83,12 +87,57 @@ static enum err_code see(void *arg, size_t stream, const struct recorded_event *
     return ERR_OK;
 }
 
-static struct seen load(struct event_store *store, const char *stream, int64_t after) {
-    const struct stream_from from = {{STR("account"), str_from(stream)}, after};
+static void see_snapshot(void *arg, size_t stream, const struct stream_snapshot *snapshot,
+                         enum snapshot_fit fit) {
+    struct seen *seen = arg;
+
+    cr_assert_eq(stream, 0);
+    cr_assert_eq(seen->count, 0, "before the events");
+    seen->snapshot_count++;
+    seen->snapshot = *snapshot;
+    seen->fit = fit;
+    cr_assert(str_copy(seen->snapshot_state, sizeof(seen->snapshot_state), snapshot->state));
+}
+
+/* As a service does that knows states of layout 77. */
+static struct seen load_from_snapshot(struct event_store *store, const char *stream,
+                                      int64_t after) {
+    const struct stream_from from = {.stream = {STR("account"), str_from(stream)},
+                                     .after_version = after,
+                                     .from_snapshot = true,
+                                     .layout = 77};
     struct seen seen = {0};
     struct err err = {0};
 
-    cr_assert_eq(store->ops->load(store, &from, 1, see, &seen, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(store->ops->load(store, &from, 1, see_snapshot, see, &seen, &err), ERR_OK, "%s",
+                 err.message);
+    return seen;
+}
+
+static void save(struct event_store *store, const struct recorded_event *event, int64_t layout,
+                 const char *state) {
+    const struct stream_snapshot snapshot = {
+        .stream = {STR("account"), event->stream_id},
+        .version = event->version,
+        .event_id = event->event_id,
+        .recorded_at_us = event->recorded_at_us,
+        .layout = layout,
+        .checksum = -5,
+        .state = str_from(state),
+    };
+    struct err err = {0};
+
+    cr_assert_eq(store->ops->save_snapshots(store, &snapshot, 1, &err), ERR_OK, "%s", err.message);
+}
+
+static struct seen load(struct event_store *store, const char *stream, int64_t after) {
+    const struct stream_from from = {.stream = {STR("account"), str_from(stream)},
+                                     .after_version = after};
+    struct seen seen = {0};
+    struct err err = {0};
+
+    cr_assert_eq(store->ops->load(store, &from, 1, NULL, see, &seen, &err), ERR_OK, "%s",
+                 err.message);
     return seen;
 }
 
@@ -200,16 +249,100 @@ EACH_ADAPTER(several_streams_are_loaded_at_once_in_order) {
     const char *a = fresh_id("a");
     const char *b = fresh_id("b");
     const struct recorded_event events[] = {event_of(a, 1), event_of(b, 1), event_of(a, 2)};
-    const struct stream_from from[] = {{{STR("account"), str_from(b)}, 0},
-                                       {{STR("account"), str_from(a)}, 0},
-                                       {{STR("order"), str_from(a)}, 0}};
+    const struct stream_from from[] = {{.stream = {STR("account"), str_from(b)}},
+                                       {.stream = {STR("account"), str_from(a)}},
+                                       {.stream = {STR("order"), str_from(a)}}};
     struct seen seen = {0};
     struct err err = {0};
 
     cr_assert_eq(append(store, events, 3, NULL, 0), ERR_OK);
-    cr_assert_eq(store->ops->load(store, from, 3, see, &seen, &err), ERR_OK);
+    cr_assert_eq(store->ops->load(store, from, 3, NULL, see, &seen, &err), ERR_OK);
     cr_assert_eq(seen.count, 3);
     cr_assert_eq(seen.streams[0], 0);
     cr_assert_eq(seen.streams[1], 1);
     cr_assert_eq(seen.versions[2], 2);
+}
+
+EACH_ADAPTER(a_snapshot_that_fits_stands_for_the_events_before_it) {
+    const char *id = fresh_id("n");
+    const struct recorded_event events[] = {event_of(id, 1), event_of(id, 2), event_of(id, 3)};
+
+    cr_assert_eq(append(store, events, 3, NULL, 0), ERR_OK);
+    save(store, &events[1], 77, "{\"x\":2}");
+    const struct seen seen = load_from_snapshot(store, id, 0);
+    cr_assert_eq(seen.snapshot_count, 1);
+    cr_assert_eq(seen.fit, SNAPSHOT_FITS);
+    cr_assert_str_eq(seen.snapshot_state, "{\"x\":2}");
+    cr_assert_eq(seen.snapshot.version, 2);
+    cr_assert_eq(seen.snapshot.checksum, -5);
+    cr_assert_eq(seen.snapshot.layout, 77);
+    cr_assert_eq(seen.snapshot.recorded_at_us, events[1].recorded_at_us);
+    cr_assert_arr_eq(seen.snapshot.event_id.bytes, events[1].event_id.bytes, 16);
+    cr_assert_eq(seen.count, 1);
+    cr_assert_eq(seen.versions[0], 3);
+}
+
+EACH_ADAPTER(a_snapshot_of_the_last_event_leaves_none) {
+    const char *id = fresh_id("n");
+    const struct recorded_event events[] = {event_of(id, 1), event_of(id, 2)};
+
+    cr_assert_eq(append(store, events, 2, NULL, 0), ERR_OK);
+    save(store, &events[1], 77, "{}");
+    const struct seen seen = load_from_snapshot(store, id, 0);
+    cr_assert_eq(seen.fit, SNAPSHOT_FITS);
+    cr_assert_eq(seen.snapshot_count, 1);
+    cr_assert_eq(seen.count, 0);
+}
+
+EACH_ADAPTER(a_snapshot_of_another_layout_is_shown_and_all_events_follow) {
+    const char *id = fresh_id("n");
+    const struct recorded_event events[] = {event_of(id, 1), event_of(id, 2)};
+
+    cr_assert_eq(append(store, events, 2, NULL, 0), ERR_OK);
+    save(store, &events[1], 76, "{}");
+    const struct seen seen = load_from_snapshot(store, id, 0);
+    cr_assert_eq(seen.snapshot_count, 1);
+    cr_assert_eq(seen.fit, SNAPSHOT_OTHER_LAYOUT);
+    cr_assert_str_empty(seen.snapshot_state);
+    cr_assert_eq(seen.count, 2);
+}
+
+EACH_ADAPTER(a_snapshot_of_an_event_that_the_log_lacks_is_shown_and_all_events_follow) {
+    const char *id = fresh_id("n");
+    const struct recorded_event events[] = {event_of(id, 1), event_of(id, 2)};
+    const struct recorded_event future = event_of(id, 5);
+    const struct recorded_event foreign = event_of(id, 2); /* the version is there, not the event */
+
+    cr_assert_eq(append(store, events, 2, NULL, 0), ERR_OK);
+    save(store, &future, 77, "{}");
+    struct seen seen = load_from_snapshot(store, id, 0);
+    cr_assert_eq(seen.fit, SNAPSHOT_OTHER_LOG);
+    cr_assert_eq(seen.count, 2);
+    save(store, &foreign, 77, "{}");
+    seen = load_from_snapshot(store, id, 0);
+    cr_assert_eq(seen.snapshot_count, 1);
+    cr_assert_eq(seen.snapshot.version, 2, "the former one was replaced");
+    cr_assert_eq(seen.fit, SNAPSHOT_OTHER_LOG);
+    cr_assert_eq(seen.count, 2);
+}
+
+EACH_ADAPTER(a_snapshot_of_a_stream_without_events_is_shown) {
+    const char *id = fresh_id("n");
+    const struct recorded_event gone = event_of(id, 3);
+
+    save(store, &gone, 77, "{}");
+    const struct seen seen = load_from_snapshot(store, id, 0);
+    cr_assert_eq(seen.snapshot_count, 1);
+    cr_assert_eq(seen.fit, SNAPSHOT_OTHER_LOG);
+    cr_assert_eq(seen.count, 0);
+}
+
+EACH_ADAPTER(a_snapshot_is_not_shown_to_who_does_not_want_it) {
+    const char *id = fresh_id("n");
+    const struct recorded_event events[] = {event_of(id, 1), event_of(id, 2)};
+
+    cr_assert_eq(append(store, events, 2, NULL, 0), ERR_OK);
+    save(store, &events[1], 77, "{}");
+    cr_assert_eq(load(store, id, 0).count, 2);
+    cr_assert_eq(load(store, id, 1).count, 1);
 }

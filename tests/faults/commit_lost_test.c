@@ -25,7 +25,7 @@ static char session_name[96]; /* of the replica's sessions */
 static void start_behind_proxy(void) {
     const char *url = stack_environment("DAYBOOK_TEST_COMMAND_URL");
 
-    fault_limit_time();
+    fault_begin();
     proxy = tcp_proxy_new(tcp_proxy_port_of_url(url));
     (void)snprintf(session_name, sizeof(session_name), "%s", fresh_id("lost"));
     (void)snprintf(database_url, sizeof(database_url), "%s", tcp_proxy_url(proxy, url));

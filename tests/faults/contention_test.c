@@ -176,7 +176,7 @@ static void fight_once(void) {
 }
 
 static void start_replicas(void) {
-    fault_limit_time();
+    fault_begin();
     for (size_t i = 0; i < REPLICAS; i++) {
         replica_start(&fight.replicas[i], NULL);
     }

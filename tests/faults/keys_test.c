@@ -13,7 +13,7 @@
 static struct replica here, there;
 
 static void start_replicas(void) {
-    fault_limit_time();
+    fault_begin();
     replica_start(&here, NULL);
     replica_start(&there, NULL);
 }

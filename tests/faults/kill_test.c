@@ -104,7 +104,7 @@ Test(kills, what_was_acknowledged_is_in_the_log_once, .timeout = FAULT_TIMEOUT_S
     struct tally tally = {0};
     size_t judged = 0;
 
-    fault_limit_time();
+    fault_begin();
     replica_start(&killing.replica, NULL);
     for (size_t i = 0; i < ACCOUNTS; i++) {
         (void)snprintf(killing.accounts[i], sizeof(killing.accounts[i]), "%s",

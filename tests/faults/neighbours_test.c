@@ -24,7 +24,7 @@ static double in_flight(void) {
 }
 
 static void start_one_shard(void) {
-    fault_limit_time();
+    fault_begin();
     (void)snprintf(session_name, sizeof(session_name), "%s", fresh_id("one"));
     replica_start(&replica,
                   &(struct replica_options){

@@ -208,7 +208,7 @@ static void take_away_and_bring_back(const char *verb) {
 }
 
 static void start_replicas(void) {
-    fault_limit_time();
+    fault_begin();
     for (size_t i = 0; i < REPLICAS; i++) {
         replica_start(&outage.replicas[i],
                       &(struct replica_options){.settings = {"DAYBOOK_OUTCOME_WAIT_MS=2000",

@@ -26,7 +26,7 @@ static struct replica replica;
 static char session_name[96];
 
 static void start_small(void) {
-    fault_limit_time();
+    fault_begin();
     (void)snprintf(session_name, sizeof(session_name), "%s", fresh_id("small"));
     replica_start(
         &replica,

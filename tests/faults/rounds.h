@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "../support/event_log.h"
+
 /* 1 … 1000. */
 static inline int fault_rounds(void) {
     const char *text = getenv("DAYBOOK_FAULT_ROUNDS");
@@ -17,8 +19,12 @@ static inline int fault_rounds(void) {
 enum { FAULT_TIMEOUT_S = 86400, FAULT_ROUND_LIMIT_S = 90 };
 
 /* Each suite begins with it: a test that hangs is ended by SIGALRM after a time that grows with the
- * rounds. */
-static inline void fault_limit_time(void) {
+ * rounds. The log is searched by correlation id for each answer, and holds what other tests left.
+ */
+static inline void fault_begin(void) {
+    log_execute("DO $$ BEGIN IF to_regclass('daybook.events_correlation') IS NULL THEN"
+                " CREATE INDEX events_correlation ON daybook.events (correlation_id);"
+                " END IF; END $$");
     (void)alarm((unsigned)(FAULT_ROUND_LIMIT_S * fault_rounds()));
 }
 

@@ -75,13 +75,31 @@ void http_complete(struct http_request *request) {
     EXPECT(false, "nobody completes a request here");
 }
 
-bool shard_submit(struct shard *shard, struct command_job *job) {
-    struct slot *slot = slot_of(job->context);
-
+size_t shard_submit(struct shard *shard, struct command_job *const *jobs, size_t count) {
     (void)shard;
-    EXPECT(slot->job == NULL, "submitted twice");
-    slot->job = job;
-    return true;
+    for (size_t i = 0; i < count; i++) {
+        struct slot *slot = slot_of(jobs[i]->context);
+        EXPECT(slot->job == NULL, "submitted twice");
+        slot->job = jobs[i];
+    }
+    return count;
+}
+
+struct loop *http_server_loop(struct http_server *server, uint32_t thread_index) {
+    (void)server;
+    (void)thread_index;
+    return NULL;
+}
+
+static struct {
+    loop_fn *fn;
+    void *arg;
+} turn;
+
+void loop_on_turn(struct loop *loop, loop_fn *fn, void *arg) {
+    (void)loop;
+    turn.fn = fn;
+    turn.arg = arg;
 }
 
 /* --- the API --- */
@@ -93,6 +111,7 @@ const struct http_route *fake_server_routes(size_t *count) {
     if (api == NULL) {
         api = api_new(&(struct api_options){.metrics = metrics_new(), .shard_count = 1});
         api_set_shards(api, shards);
+        api_attach(api, NULL, 1);
     }
     return api_routes(api, count);
 }
@@ -181,7 +200,9 @@ struct fake_result fake_server_post(int slot_index, const struct fake_call *call
         return (struct fake_result){.outcome = FAKE_NO_ROUTE};
     }
     request->route = route;
-    if (route->handler(route->context, request) == HTTP_LATER) {
+    const enum http_result result = route->handler(route->context, request);
+    turn.fn(turn.arg);
+    if (result == HTTP_LATER) {
         EXPECT(slot->job != NULL && request->response.status == 0, "neither kept nor answered");
         return (struct fake_result){.outcome = FAKE_SUBMITTED, .job = slot->job};
     }

@@ -8,6 +8,7 @@
 
 #include "../support/environment.h"
 #include "../support/http_client.h"
+#include "../support/relay_process.h"
 #include "../support/shell.h"
 
 #define GATEWAY "DAYBOOK_TEST_GATEWAY"
@@ -123,6 +124,22 @@ Test(faults, command_api_killed) {
 
 Test(faults, relay_killed) {
     kill_and_restart("relay");
+}
+
+/* Events come to Kafka again; the read models stay right. */
+Test(faults, relay_that_lost_its_slot) {
+    struct account account;
+
+    open_account(&account, "slot");
+    deposit_many(&account, 5);
+    relay_drop_slot("daybook_relay");
+    deposit_many(&account, 5);
+    expect_all(&account);
+    cr_assert(stack("stop", "relay"));
+    relay_drop_slot("daybook_relay");
+    deposit_many(&account, 5);
+    cr_assert(stack("start", "relay"));
+    expect_all(&account);
 }
 
 Test(faults, projector_killed) {

@@ -1,6 +1,7 @@
 #include "environment.h"
 
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,6 +56,19 @@ bool stack(const char *verb, const char *name) {
     (void)snprintf(command, sizeof(command), "scripts/stack.sh %s %s >/dev/null", verb, name);
     const int status = system(command); /* both words are the test's own */
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+void stack_signal(const char *name, int signal) {
+    char path[256];
+    int pid = 0;
+
+    (void)snprintf(path, sizeof(path), "build/%s/run/%s.pid",
+                   stack_environment("DAYBOOK_TEST_STACK"), name);
+    FILE *file = fopen(path, "re");
+    cr_assert_not_null(file, "%s", path);
+    cr_assert_eq(fscanf(file, "%d", &pid), 1);
+    (void)fclose(file);
+    cr_assert_eq(kill(pid, signal), 0, "%s", name);
 }
 
 bool eventually(bool (*fn)(void *arg), void *arg, int limit_ms) {

@@ -13,6 +13,8 @@ const char *url_of(const char *base_variable, const char *format, ...)
 const char *fresh_id(const char *prefix);
 /* scripts/stack.sh VERB NAME; true when it exits 0. */
 bool stack(const char *verb, const char *name);
+/* A signal to a process of the stack. */
+void stack_signal(const char *name, int signal);
 /* Calls fn until it is true, at most limit_ms. */
 bool eventually(bool (*fn)(void *arg), void *arg, int limit_ms);
 /* Seconds on the monotonic clock. */

@@ -88,7 +88,7 @@ static struct command_job *make_job(const char *stream, enum account_command whi
 }
 
 static void submit(struct command_job *job) {
-    cr_assert(shard_submit(fixture.shard, job));
+    cr_assert_eq(shard_submit(fixture.shard, &job, 1), 1);
 }
 
 static void wait_all(void) {
@@ -284,10 +284,10 @@ static enum err_code append_around(struct event_store *store, const struct appen
 }
 
 static enum err_code load_around(struct event_store *store, const struct stream_from *streams,
-                                 size_t count, event_store_event_fn *fn, void *arg,
-                                 struct err *err) {
+                                 size_t count, event_store_snapshot_fn *snapshot_fn,
+                                 event_store_event_fn *fn, void *arg, struct err *err) {
     (void)store;
-    return fixture.store->ops->load(fixture.store, streams, count, fn, arg, err);
+    return fixture.store->ops->load(fixture.store, streams, count, snapshot_fn, fn, arg, err);
 }
 
 static enum err_code was_appended_around(struct event_store *store,
@@ -353,6 +353,41 @@ static void run_as_one_batch(size_t first) {
     }
     pthread_mutex_unlock(&around.gate);
     wait_all();
+}
+
+Test(shard_contended, a_repeated_key_shares_a_conflict_unmarked) {
+    const size_t first = job_count;
+
+    around.times = 1000;
+    pthread_mutex_lock(&around.gate);
+    (void)make_job("hot", ACCOUNT_DEPOSIT, 5, "k");
+    (void)make_job("hot", ACCOUNT_DEPOSIT, 5, "k");
+    (void)make_job("hot", ACCOUNT_DEPOSIT, 6, "k");
+    run_as_one_batch(first);
+    for (size_t i = first; i < first + 3; i++) {
+        cr_assert_eq(jobs[i].status, 409, "%zu: %d", i, jobs[i].status);
+        cr_assert_not(jobs[i].replayed);
+    }
+    around.times = 0;
+    cr_assert_eq(run("hot", ACCOUNT_DEPOSIT, 6, "k")->status, 200, "no answer was kept for it");
+}
+
+Test(shard_contended, a_key_used_before_answers_each_repetition_by_itself) {
+    const int64_t version = run("hot", ACCOUNT_DEPOSIT, 5, "k")->version;
+    const size_t first = job_count;
+
+    pthread_mutex_lock(&around.gate);
+    (void)make_job("hot", ACCOUNT_DEPOSIT, 6, "k");
+    (void)make_job("hot", ACCOUNT_DEPOSIT, 5, "k");
+    (void)make_job("hot", ACCOUNT_DEPOSIT, 6, "k");
+    run_as_one_batch(first);
+    cr_assert_eq(jobs[first].status, 422);
+    expect_text(&jobs[first], "idempotency_key_reused");
+    cr_assert_eq(jobs[first + 1].status, 200, "%d", jobs[first + 1].status);
+    cr_assert_eq(jobs[first + 1].version, version);
+    cr_assert(jobs[first + 1].replayed);
+    cr_assert_eq(jobs[first + 2].status, 422);
+    cr_assert_not(jobs[first + 2].replayed);
 }
 
 Test(shard_contended, a_stream_that_is_lost_to_others_takes_no_neighbour_with_it) {

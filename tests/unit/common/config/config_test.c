@@ -25,8 +25,8 @@ static const struct config_key keys[] = {
     {"X_LEVEL", CONFIG_LEVEL, offsetof(struct example, level), "info", 0, 0, NULL, false, "",
      "loud"},
 };
-static const struct config_spec spec = {"x", "An example.", keys, ARRAY_LEN(keys),
-                                        sizeof(struct example)};
+static const struct config_spec spec = {
+    "x", "An example.", keys, ARRAY_LEN(keys), sizeof(struct example), NULL, 0};
 
 struct pair {
     const char *name, *value;

@@ -1,0 +1,135 @@
+#include "common/adapters/catch_up_pg.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/adapters/event_row.h"
+#include "common/adapters/replication_pg.h"
+
+#define FETCH "FETCH FORWARD 2000 FROM catch_up"
+
+/* ANSWER_WAIT_MS: making a slot waits for the transactions that run; SIGTERM waits for us
+ * meanwhile. */
+enum { ANSWER_WAIT_MS = 8000, FETCH_WAIT_MS = 60000, COMMAND_BYTES = 512 };
+
+static enum err_code read_text(struct catch_up *self, const char *sql, PGresult **out,
+                               struct err *err) {
+    return replication_run(self->reader, sql, "catch-up", ANSWER_WAIT_MS, out, err);
+}
+
+static enum err_code open_snapshot(struct catch_up *self, const char *url, int64_t timeout_ms,
+                                   const char *snapshot, struct err *err) {
+    char sql[COMMAND_BYTES];
+    PGresult *result = NULL;
+    enum err_code code = replication_connect(url, false, timeout_ms, &self->reader, err);
+
+    if (code == ERR_OK) {
+        code = read_text(self, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NULL, err);
+    }
+    if (code == ERR_OK) {
+        (void)snprintf(sql, sizeof(sql), "SET TRANSACTION SNAPSHOT '%s'", snapshot);
+        code = read_text(self, sql, NULL, err);
+    }
+    if (code == ERR_OK) {
+        code = read_text(self, "SELECT pg_snapshot_xmin(pg_current_snapshot())", &result, err);
+    }
+    if (code == ERR_OK) {
+        self->complete_below = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
+        PQclear(result);
+    }
+    return code;
+}
+
+enum err_code catch_up_make(struct catch_up *self, PGconn *pg, const char *url,
+                            int64_t connect_timeout_ms, const char *slot, struct err *err) {
+    char command[COMMAND_BYTES];
+    PGresult *result = NULL;
+
+    *self = (struct catch_up){.slot = slot};
+    (void)snprintf(self->temporary, sizeof(self->temporary), "%.55s_catch_up", slot);
+    (void)snprintf(command, sizeof(command),
+                   "CREATE_REPLICATION_SLOT \"%s\" TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT",
+                   self->temporary);
+    enum err_code code = replication_run(pg, command, "slot", ANSWER_WAIT_MS, &result, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    if (!replication_parse_lsn(PQgetvalue(result, 0, 1), &self->lsn)) {
+        code = err_set(err, ERR_CORRUPT, "the new slot has no position");
+    } else {
+        code = open_snapshot(self, url, connect_timeout_ms, PQgetvalue(result, 0, 2), err);
+    }
+    PQclear(result);
+    return code;
+}
+
+enum err_code catch_up_begin(struct catch_up *self, uint64_t published_below, struct err *err) {
+    char sql[COMMAND_BYTES];
+    char where[64] = "";
+
+    if (published_below > 0) {
+        (void)snprintf(where, sizeof(where), " WHERE transaction_id >= '%" PRIu64 "'",
+                       published_below);
+    }
+    (void)snprintf(sql, sizeof(sql),
+                   "DECLARE catch_up NO SCROLL CURSOR FOR SELECT " EVENT_ROW_COLUMNS
+                   " FROM daybook.events%s ORDER BY position",
+                   where);
+    return read_text(self, sql, NULL, err);
+}
+
+enum err_code catch_up_next(struct catch_up *self, struct recorded_event *out, bool *found,
+                            struct err *err) {
+    struct str fields[EVENT_ROW_FIELDS];
+
+    *found = false;
+    if (self->read) {
+        return ERR_OK;
+    }
+    if (self->rows == NULL || self->row == PQntuples(self->rows)) {
+        PQclear(self->rows);
+        self->rows = NULL;
+        self->row = 0;
+        const enum err_code code =
+            replication_run(self->reader, FETCH, "catch-up", FETCH_WAIT_MS, &self->rows, err);
+        if (code != ERR_OK) {
+            return code;
+        }
+    }
+    if (PQntuples(self->rows) == 0) {
+        self->read = true;
+        return ERR_OK;
+    }
+    for (int i = 0; i < EVENT_ROW_FIELDS; i++) {
+        fields[i] = str_of(PQgetvalue(self->rows, self->row, i),
+                           (size_t)PQgetlength(self->rows, self->row, i));
+    }
+    self->row++;
+    *found = true;
+    return event_row_decode(fields, out, err);
+}
+
+enum err_code catch_up_finish(struct catch_up *self, PGconn *pg, struct err *err) {
+    char sql[COMMAND_BYTES];
+
+    catch_up_close(self);
+    (void)snprintf(sql, sizeof(sql), "SELECT pg_copy_logical_replication_slot('%s', '%s', false)",
+                   self->temporary, self->slot);
+    enum err_code code = replication_run(pg, sql, "slot", ANSWER_WAIT_MS, NULL, err);
+    if (code == ERR_OK) {
+        /* It would hold back the WAL for as long as this session lives. */
+        (void)snprintf(sql, sizeof(sql), "SELECT pg_drop_replication_slot('%s')", self->temporary);
+        code = replication_run(pg, sql, "slot", ANSWER_WAIT_MS, NULL, err);
+    }
+    return code;
+}
+
+void catch_up_close(struct catch_up *self) {
+    PQclear(self->rows);
+    self->rows = NULL;
+    if (self->reader != NULL) {
+        PQfinish(self->reader);
+        self->reader = NULL;
+    }
+}

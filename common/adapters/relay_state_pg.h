@@ -1,0 +1,79 @@
+/*
+ * What the holder of a replication slot remembers in the database, and how it proves that it still
+ * is the holder: a connection of its own beside the replication connection, and one row of
+ * daybook.relay_state.
+ *
+ * Invariants
+ *  1. Every event whose transaction id is below published_below was in the topic when that was
+ *     written: below is the oldest transaction that ran at some moment (what is older had committed
+ *     before), and it counts only once all that had been written to the log by then was published.
+ *  2. offsets are those of records that were in the topic. The slot is confirmed only behind what
+ *     was written here, so a topic that ends before them has lost records.
+ *  3. held_at_us is the server's time at the start of a statement that then found our backend
+ *     holding the slot. Every proof of an earlier holder is older than its successor's first.
+ */
+#ifndef DAYBOOK_ADAPTERS_RELAY_STATE_PG_H
+#define DAYBOOK_ADAPTERS_RELAY_STATE_PG_H
+
+#include <libpq-fe.h>
+
+#include "common/base/err.h"
+#include "common/base/log.h"
+#include "common/ports/publish_mark.h"
+#include "common/runtime/process_identity.h"
+
+enum { RELAY_STATE_WAIT_MS = 5000 };
+
+struct relay_state {
+    PGconn *pg;
+    const char *slot; /* borrowed */
+    char identity[PROCESS_IDENTITY_BYTES];
+    bool predecessor_gone;
+
+    /* As written. */
+    uint64_t incarnation;
+    uint64_t published_below;
+    int64_t offsets[PUBLISHER_PARTITIONS_MAX]; /* -1: none */
+
+    /* Not written yet. */
+    bool dirty;          /* offsets */
+    bool below_behind;   /* published_below, or there will be more to say of it */
+    uint64_t next_below; /* counts when all up to next_lsn is published; next_lsn 0: none waits */
+    uint64_t next_lsn;
+    int64_t next_proven_us;
+    int64_t published_at_us; /* monotonic: the last record */
+    int64_t saved_at_us;     /* monotonic */
+
+    int64_t held_at_us;   /* the server's wall clock */
+    int64_t proven_at_us; /* monotonic */
+    int64_t wal_left;     /* bytes that the slot may still fall behind; INT64_MAX: no limit */
+};
+
+/* Connects, reads the row and puts our name in it. Call it as the holder of the slot. `system`: the
+ * cluster's identifier. */
+MUST_CHECK enum err_code relay_state_take(struct relay_state *state, const char *url,
+                                          int64_t timeout_ms, const char *slot, const char *system,
+                                          struct err *err);
+/* Proves anew that the backend `pid` holds the slot `held` (the permanent one or a temporary one)
+ * when the last proof is older than max_age_us. ERR_FENCED: it doesn't. */
+MUST_CHECK enum err_code relay_state_prove(struct relay_state *state, const char *held, int pid,
+                                           int64_t max_age_us, struct err *err);
+/* ERR_CONFLICT: log and topic don't fit together, and why. Written down, so that a catch-up begins
+ * where it must. */
+MUST_CHECK enum err_code relay_state_compare(struct relay_state *state,
+                                             const struct publish_mark *tails, size_t count,
+                                             struct err *err);
+/* A new incarnation, greater than any that the topic has seen. */
+MUST_CHECK enum err_code relay_state_reincarnate(struct relay_state *state,
+                                                 const struct publish_mark *tails, size_t count,
+                                                 struct err *err);
+void relay_state_published(struct relay_state *state, int32_t partition, int64_t offset);
+/* All up to this position of the log is published. */
+void relay_state_advance(struct relay_state *state, uint64_t position);
+/* Writes what is not written yet. ERR_FENCED: somebody else's name stands there. */
+MUST_CHECK enum err_code relay_state_save(struct relay_state *state, struct err *err);
+/* Nothing of ours is on its way. Fails silently: then others wait. */
+void relay_state_release(struct relay_state *state);
+void relay_state_close(struct relay_state *state);
+
+#endif

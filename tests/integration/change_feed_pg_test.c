@@ -1,0 +1,356 @@
+/* What the change feed's contract leaves to the adapter: slot and publication, and what a log holds
+ * besides one event a transaction. Each test has a slot of its own, dropped at the end. */
+#include <criterion/criterion.h>
+#include <libpq-fe.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../support/environment.h"
+#include "common/adapters/change_feed_pg.h"
+#include "common/base/clock.h"
+
+enum { PARTITIONS = 6, EVENTS_MAX = 3000, SQL_BYTES = 2048 };
+
+static struct metrics *metrics;
+static struct change_feed *feed;
+static PGconn *admin;
+static char slot[64];
+static char stream[96];
+static char other_stream[96];
+
+static void sql(PGconn *pg, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void sql(PGconn *pg, const char *format, ...) {
+    char text[SQL_BYTES];
+    va_list args;
+
+    va_start(args, format);
+    const int len = vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    cr_assert_lt(len, SQL_BYTES);
+    PGresult *result = PQexec(pg, text);
+    const ExecStatusType status = PQresultStatus(result);
+    cr_assert(status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK, "%s: %s", text,
+              PQerrorMessage(pg));
+    PQclear(result);
+}
+
+static PGconn *connect_as(const char *url_variable) {
+    PGconn *pg = PQconnectdb(stack_environment(url_variable));
+
+    cr_assert_eq(PQstatus(pg), CONNECTION_OK, "%s", PQerrorMessage(pg));
+    return pg;
+}
+
+static struct change_feed *make(const char *slot_name, const char *publication) {
+    return change_feed_pg_new(&(struct change_feed_pg_options){
+        .url = stack_environment("DAYBOOK_TEST_RELAY_URL"),
+        .slot = slot_name,
+        .publication = publication,
+        .connect_timeout_ms = 5000,
+        .metrics = metrics,
+    });
+}
+
+/* Makes the slot here, so that no test begins with catching up on what others have written. */
+static void set_up(void) {
+    (void)snprintf(slot, sizeof(slot), "feed_%lld", (long long)(clock_wall_us() % 1000000000));
+    (void)snprintf(stream, sizeof(stream), "%s", fresh_id("feed"));
+    (void)snprintf(other_stream, sizeof(other_stream), "%s", fresh_id("other"));
+    metrics = metrics_new();
+    admin = connect_as("DAYBOOK_TEST_SUPERUSER_URL");
+    sql(admin, "SELECT pg_create_logical_replication_slot('%s', 'pgoutput')", slot);
+    feed = make(slot, "daybook_events");
+}
+
+static void tear_down(void) {
+    feed->ops->free(feed);
+    sql(admin,
+        "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots"
+        " WHERE slot_name LIKE '%s%%' AND active",
+        slot);
+    sql(admin,
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+        " WHERE slot_name LIKE '%s%%'",
+        slot);
+    PQfinish(admin);
+    metrics_free(metrics);
+}
+
+TestSuite(change_feed_pg, .init = set_up, .fini = tear_down, .timeout = 60);
+
+/* --- steps --- */
+
+/* Inserts versions first … last of the test's stream: a story that projectors understand, since the
+ * stack under test posts it too. `extra`: an SQL expression for a member more in version 1. */
+static void insert_into(PGconn *pg, const char *id, int first, int last, const char *extra) {
+    sql(pg,
+        "INSERT INTO daybook.events (event_id, aggregate_type, stream_id, version, event_type,"
+        " schema_version, payload, recorded_at) SELECT gen_random_uuid(), 'account', '%s', v,"
+        " CASE v WHEN 1 THEN 'AccountCreated' ELSE 'MoneyDeposited' END, 1,"
+        " CASE v WHEN 1 THEN json_build_object('currency', 'USD', 'extra', %s) ELSE"
+        " json_build_object('amount_minor', 1, 'balance_minor', v - 1, 'currency', 'USD') END,"
+        " now() FROM generate_series(%d, %d) v",
+        id, extra, first, last);
+}
+
+static void insert(PGconn *pg, int first, int last, const char *extra) {
+    insert_into(pg, stream, first, last, extra);
+}
+
+struct seen {
+    int64_t versions[EVENTS_MAX];
+    uint64_t lsns[EVENTS_MAX];
+    uint32_t seqs[EVENTS_MAX];
+    bool of_other[EVENTS_MAX];
+    size_t count;
+    size_t commits; /* of transactions with changes of ours */
+    uint64_t position;
+    uint64_t progress;
+    size_t payload_len;
+};
+
+static void open_feed(void) {
+    struct err err = {0};
+
+    static const struct publish_mark tails[PARTITIONS];
+
+    cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_OK, "%s", err.message);
+}
+
+static void note_change(struct seen *seen, const struct change *change) {
+    const bool of_other = str_eq(change->event.stream_id, str_from(other_stream));
+
+    if (!of_other && !str_eq(change->event.stream_id, str_from(stream))) {
+        return; /* the stack under test is alive */
+    }
+    cr_assert_lt(seen->count, EVENTS_MAX);
+    seen->of_other[seen->count] = of_other;
+    seen->versions[seen->count] = change->event.version;
+    seen->lsns[seen->count] = change->commit_lsn;
+    seen->seqs[seen->count] = change->seq;
+    seen->payload_len = change->event.payload.len;
+    seen->count++;
+}
+
+/* Reads until `count` changes of ours and their commit have come. */
+static void read_changes(struct seen *seen, size_t count) {
+    const double deadline = now_seconds() + 30;
+    struct feed_item item;
+    struct err err = {0};
+    size_t noted = seen->count;
+
+    while (seen->count < count || noted < count) {
+        cr_assert_eq(feed->ops->next(feed, &item, &err), ERR_OK, "%s", err.message);
+        cr_assert_lt(now_seconds(), deadline, "%zu of %zu", seen->count, count);
+        if (item.kind == FEED_CHANGE) {
+            note_change(seen, &item.change);
+        } else if (item.kind == FEED_COMMIT) {
+            seen->position = item.position;
+            seen->commits += seen->count > noted ? 1 : 0;
+            noted = seen->count;
+        } else if (item.kind == FEED_PROGRESS) {
+            seen->progress = item.position;
+        }
+    }
+}
+
+static void expect_versions(const struct seen *seen, size_t count) {
+    cr_assert_eq(seen->count, count);
+    for (size_t i = 0; i < count; i++) {
+        cr_assert_eq(seen->versions[i], (int64_t)i + 1, "at %zu: %d", i, (int)seen->versions[i]);
+    }
+}
+
+/* --- the log --- */
+
+Test(change_feed_pg, a_large_transaction_comes_whole_and_in_order) {
+    static struct seen seen;
+
+    open_feed();
+    insert(admin, 1, EVENTS_MAX, "1");
+    read_changes(&seen, EVENTS_MAX);
+    expect_versions(&seen, EVENTS_MAX);
+    cr_assert_eq(seen.commits, 1);
+    for (size_t i = 1; i < EVENTS_MAX; i++) {
+        cr_assert_eq(seen.lsns[i], seen.lsns[0]);
+        cr_assert_eq(seen.seqs[i], seen.seqs[i - 1] + 1);
+    }
+}
+
+/* A sequence's numbers come in the order of writing, the feed in that of commit. */
+Test(change_feed_pg, interleaved_transactions_come_in_the_order_of_commit) {
+    static struct seen seen;
+    PGconn *other = connect_as("DAYBOOK_TEST_SUPERUSER_URL");
+
+    open_feed();
+    sql(admin, "BEGIN");
+    insert(admin, 1, 1, "1");
+    sql(other, "BEGIN");
+    insert_into(other, other_stream, 1, 1, "1");
+    insert(admin, 2, 2, "1");
+    insert_into(other, other_stream, 2, 2, "1");
+    sql(other, "COMMIT");
+    sql(admin, "COMMIT");
+    read_changes(&seen, 4);
+    for (size_t i = 0; i < 4; i++) {
+        cr_assert_eq(seen.versions[i], (int64_t)(i % 2) + 1);
+        cr_assert_eq(seen.of_other[i], i < 2, "in the order of commit");
+    }
+    cr_assert_eq(seen.commits, 2);
+    cr_assert_lt(seen.lsns[1], seen.lsns[2]);
+    PQfinish(other);
+}
+
+Test(change_feed_pg, what_was_rolled_back_does_not_come) {
+    static struct seen seen;
+
+    open_feed();
+    sql(admin, "BEGIN");
+    insert(admin, 90, 99, "1");
+    sql(admin, "ROLLBACK");
+    sql(admin, "BEGIN");
+    insert(admin, 1, 1, "1");
+    sql(admin, "SAVEPOINT s");
+    insert(admin, 80, 81, "1");
+    sql(admin, "ROLLBACK TO s");
+    insert(admin, 2, 2, "1");
+    sql(admin, "COMMIT");
+    read_changes(&seen, 2);
+    expect_versions(&seen, 2);
+}
+
+Test(change_feed_pg, a_toasted_payload_comes_whole) {
+    static struct seen seen;
+
+    open_feed();
+    /* Random hex does not compress: the value moves out of line. */
+    insert(admin, 1, 1, "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 20000) n)");
+    read_changes(&seen, 1);
+    cr_assert_gt(seen.payload_len, 640000);
+}
+
+Test(change_feed_pg, what_was_not_confirmed_comes_again_with_the_same_marks) {
+    static struct seen first;
+    static struct seen again;
+
+    open_feed();
+    insert(admin, 1, 5, "1");
+    read_changes(&first, 5);
+    feed->ops->close(feed);
+    open_feed();
+    read_changes(&again, 5);
+    cr_assert_eq(memcmp(first.lsns, again.lsns, sizeof(first.lsns)), 0);
+    cr_assert_eq(memcmp(first.seqs, again.seqs, sizeof(first.seqs)), 0);
+}
+
+static uint64_t confirmed_in_slot(void) {
+    char text[256];
+
+    (void)snprintf(text, sizeof(text),
+                   "SELECT (confirmed_flush_lsn - '0/0')::text FROM pg_replication_slots"
+                   " WHERE slot_name = '%s'",
+                   slot);
+    PGresult *result = PQexec(admin, text);
+    cr_assert_eq(PQntuples(result), 1, "%s", PQerrorMessage(admin));
+    uint64_t position = 0;
+    cr_assert(str_to_u64(str_from(PQgetvalue(result, 0, 0)), &position));
+    PQclear(result);
+    return position;
+}
+
+/* The slot of an idle log must not keep what other tables and databases write. */
+Test(change_feed_pg, an_idle_slot_advances_over_foreign_log) {
+    const double deadline = now_seconds() + 20;
+    struct feed_item item;
+    struct err err = {0};
+
+    open_feed();
+    const uint64_t before = confirmed_in_slot();
+    sql(admin, "CREATE TABLE public.%s AS SELECT md5(n::text) FROM generate_series(1, 20000) n",
+        slot);
+    sql(admin, "DROP TABLE public.%s", slot);
+    while (confirmed_in_slot() < before + 1000000) {
+        cr_assert_lt(now_seconds(), deadline, "the slot stays at its position");
+        cr_assert_eq(feed->ops->next(feed, &item, &err), ERR_OK, "%s", err.message);
+        const uint64_t position = item.kind == FEED_PROGRESS ? item.position : 0;
+        cr_assert_eq(feed->ops->confirm(feed, position, &err), ERR_OK, "%s", err.message);
+    }
+}
+
+/* --- slot and publication --- */
+
+Test(change_feed_pg, only_one_holds_the_slot) {
+    struct change_feed *second = make(slot, "daybook_events");
+    struct err err = {0};
+
+    open_feed();
+    cr_assert_eq(second->ops->open(second, &err), ERR_FENCED, "%s", err.message);
+    feed->ops->close(feed);
+    const double deadline = now_seconds() + 10;
+    while (second->ops->open(second, &err) == ERR_FENCED) {
+        cr_assert_lt(now_seconds(), deadline, "the slot is not given up");
+    }
+    second->ops->free(second);
+}
+
+Test(change_feed_pg, a_missing_publication_is_named) {
+    struct change_feed *other = make(slot, "no_such_'publication");
+    struct err err = {0};
+
+    cr_assert_eq(other->ops->open(other, &err), ERR_INVALID);
+    cr_assert_not_null(strstr(err.message, "no_such_'publication is missing"), "%s", err.message);
+    other->ops->free(other);
+}
+
+Test(change_feed_pg, a_slot_of_another_plug_in_is_refused) {
+    char name[80];
+    struct err err = {0};
+
+    (void)snprintf(name, sizeof(name), "%s_other", slot);
+    sql(admin, "SELECT pg_create_logical_replication_slot('%s', 'test_decoding')", name);
+    struct change_feed *other = make(name, "daybook_events");
+    cr_assert_eq(other->ops->open(other, &err), ERR_INVALID);
+    cr_assert_not_null(strstr(err.message, name), "%s", err.message);
+    other->ops->free(other);
+}
+
+/* The events that were there before the slot, once, then what follows, in one order. */
+Test(change_feed_pg, a_missing_slot_is_caught_up_from_the_table) {
+    static struct seen seen;
+    struct err err = {0};
+
+    sql(admin, "SELECT pg_drop_replication_slot('%s')", slot);
+    insert(admin, 1, 500, "1");
+    open_feed();
+    insert(admin, 501, 600, "1"); /* behind the snapshot, before the slot is there */
+    read_changes(&seen, 500);
+    cr_assert_eq(feed->ops->confirm(feed, seen.position, &err), ERR_OK, "%s", err.message);
+    insert(admin, 601, 700, "1");
+    read_changes(&seen, 700);
+    expect_versions(&seen, 700);
+    for (size_t i = 1; i < seen.count; i++) {
+        cr_assert(seen.lsns[i] > seen.lsns[i - 1] ||
+                      (seen.lsns[i] == seen.lsns[i - 1] && seen.seqs[i] > seen.seqs[i - 1]),
+                  "marks ascend");
+    }
+    cr_assert_eq(confirmed_in_slot() > 0, true);
+}
+
+/* No wait for the rest of a test run when somebody holds a transaction open. */
+Test(change_feed_pg, a_slot_that_can_not_be_made_now_is_a_bounded_wait) {
+    PGconn *other = connect_as("DAYBOOK_TEST_SUPERUSER_URL");
+    struct err err = {0};
+
+    sql(admin, "SELECT pg_drop_replication_slot('%s')", slot);
+    sql(other, "BEGIN; SELECT pg_current_xact_id()");
+    const double begin = now_seconds();
+    cr_assert_eq(feed->ops->open(feed, &err), ERR_TIMEOUT, "%s", err.message);
+    cr_assert_lt(now_seconds() - begin, 15);
+    sql(other, "COMMIT");
+    PQfinish(other);
+    const double deadline = now_seconds() + 15;
+    while (feed->ops->open(feed, &err) != ERR_OK) {
+        cr_assert_lt(now_seconds(), deadline, "%s", err.message);
+    }
+}

@@ -1,0 +1,15 @@
+/* What an operator may do to a topic. Each waits until it is done; the test fails when it fails. */
+#ifndef DAYBOOK_TESTS_SUPPORT_TOPIC_H
+#define DAYBOOK_TESTS_SUPPORT_TOPIC_H
+
+#include <stddef.h>
+
+void topic_delete(const char *topic);
+/* The only setting that is the topic's own from now on. */
+void topic_set(const char *topic, const char *name, const char *value);
+/* Appends a record that is no event. */
+void topic_append_foreign(const char *topic, int partition);
+/* Appends the last record of a partition once more. */
+void topic_repeat_last(const char *topic, int partition);
+
+#endif

@@ -1,0 +1,46 @@
+/*
+ * Messages as PostgreSQL 15.18 sent them (proto_version 1), in hex, in the order in which they
+ * came, from the daybook.events of the first migration and a second published table, daybook.other
+ * (id int, note text): INSERT INTO daybook.events (event_id, …) VALUES
+ * ('01900000-0000-7000-8000-000000000003', 'account', 'rec-2', 1, 'AccountCreated', 1,
+ * '{"owner":"Grün"}', correlation_id 'c-1', the rest NULL, '2026-01-31 12:00:00.000001+00'); INSERT
+ * INTO daybook.other VALUES (7, NULL);
+ */
+#ifndef DAYBOOK_TESTS_PGOUTPUT_MESSAGES_H
+#define DAYBOOK_TESTS_PGOUTPUT_MESSAGES_H
+
+#include <stddef.h>
+
+#include "common/base/str.h"
+
+#define RECORDED_BEGIN "420000000001dc61c0000303c01ca9a097000002f8"
+
+#define RECORDED_RELATION                                                                      \
+    "5200004012646179626f6f6b006576656e74730064000f00706f736974696f6e0000000014ffffffff007472" \
+    "616e73616374696f6e5f696400000013cdffffffff006576656e745f69640000000b86ffffffff0161676772" \
+    "65676174655f747970650000000019ffffffff0173747265616d5f69640000000019ffffffff017665727369" \
+    "6f6e0000000014ffffffff006576656e745f747970650000000019ffffffff00736368656d615f7665727369" \
+    "6f6e0000000017ffffffff007061796c6f61640000000072ffffffff00636f7272656c6174696f6e5f696400" \
+    "00000019ffffffff00636175736174696f6e5f69640000000019ffffffff006163746f720000000019ffffff" \
+    "ff007472616365706172656e740000000019ffffffff00636f6d6d616e640000000019ffffffff007265636f" \
+    "726465645f617400000004a0ffffffff"
+
+#define RECORDED_INSERT                                                                        \
+    "49000040124e000f7400000001337400000003373630740000002430313930303030302d303030302d373030" \
+    "302d383030302d30303030303030303030303374000000076163636f756e7474000000057265632d32740000" \
+    "000131740000000e4163636f756e744372656174656474000000013174000000117b226f776e6572223a2247" \
+    "72c3bc6e227d7400000003632d316e6e6e6e740000001d323032362d30312d33312031323a30303a30302e30" \
+    "30303030312b3030"
+
+#define RECORDED_COMMIT "43000000000001dc61c00000000001dc61f0000303c01ca9a097"
+
+#define RECORDED_OTHER_RELATION                                                                \
+    "5200004066646179626f6f6b006f74686572006400020069640000000017ffffffff006e6f74650000000019" \
+    "ffffffff"
+
+#define RECORDED_OTHER_INSERT "49000040664e00027400000001376e"
+
+/* Hex to bytes, in static storage (eight in turn). */
+struct str recorded(const char *hex);
+
+#endif
