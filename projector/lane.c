@@ -133,8 +133,8 @@ static void take_share(struct lane *lane) {
 
 /* --- beginning --- */
 
-/* Fills those partitions that have no checkpoint from another store. True: look again. */
-static bool fill_again(struct lane *lane, const bool *lost) {
+/* Fills those partitions that have no checkpoint from another store. */
+static enum err_code fill_again(struct lane *lane, const bool *lost, struct err *err) {
     const struct refill_options options = {
         .projection = lane->options.projection,
         .from = lane->options.refill_from,
@@ -142,18 +142,18 @@ static bool fill_again(struct lane *lane, const bool *lost) {
         .partitions = lane->options.partitions,
         .log = lane->options.log,
     };
-    struct err err = {0};
     size_t filled = 0;
 
     if (options.from == NULL) {
-        return false;
+        return ERR_OK;
     }
-    const enum err_code code = refill(&options, lost, &filled, &err);
-    if (code != ERR_OK) {
-        log_warn(lane->options.log, log_event("sink.refill_failed"),
-                 log_cstr("projection", lane->options.projection->name), log_err(&err));
+    const enum err_code code = refill(&options, lost, &filled, err);
+    if (code == ERR_OK || code == ERR_FENCED) {
+        return ERR_OK; /* whoever was first, it is filled */
     }
-    return code == ERR_FENCED || (code == ERR_OK && filled > 0);
+    log_warn(lane->options.log, log_event("sink.refill_failed"),
+             log_cstr("projection", lane->options.projection->name), log_err(err));
+    return code;
 }
 
 static enum err_code start_reading(struct lane *lane, int32_t partition,
@@ -213,11 +213,20 @@ static enum err_code begin_partitions(struct lane *lane, bool refilled, struct e
             put_off(lane, i, err);
         }
     }
-    if (any_lost) {
-        (void)fill_again(lane, lost);
-        return begin_partitions(lane, true, err);
+    if (!any_lost) {
+        return ERR_OK;
     }
-    return ERR_OK;
+    /* Without what operators declared void, which the other store knows, the log would be folded
+     * to something else: so they wait for it. */
+    if (fill_again(lane, lost, err) != ERR_OK) {
+        for (int32_t i = 0; i < lane->options.partitions; i++) {
+            if (lost[i]) {
+                put_off(lane, i, err);
+            }
+        }
+        return ERR_OK;
+    }
+    return begin_partitions(lane, true, err);
 }
 
 /* --- working --- */

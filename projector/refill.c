@@ -7,7 +7,8 @@
 enum { ROWS_AT_ONCE = 1000, PARKED_AT_ONCE = 500 };
 
 struct part {
-    bool wanted;
+    bool lost;   /* it gets what operators declared void */
+    bool wanted; /* and all the rest */
     struct sink_checkpoint at;
     struct row *rows; /* owned texts */
     size_t row_count;
@@ -46,7 +47,7 @@ static enum err_code flush(struct job *job, int32_t p, bool last, struct err *er
     const struct sink_batch batch = {
         .partition = p,
         .expected = none,
-        .next = last ? at : none,
+        .next = last && part->wanted ? at : none,
         .rows = part->rows,
         .row_count = part->row_count,
         .parked = last ? part->parked : NULL,
@@ -107,11 +108,23 @@ static enum err_code read_exceptions(struct job *job, int32_t p, struct err *err
     struct model_scan *from = job->options->from;
 
     job->part = &job->parts[p];
-    const enum err_code code = from->ops->parked(from, p, take_parked, job, err);
+    const enum err_code code =
+        job->part->wanted ? from->ops->parked(from, p, take_parked, job, err) : ERR_OK;
     return code == ERR_OK ? from->ops->voids(from, p, take_void, job, err) : code;
 }
 
-/* The checkpoints of the source; those that are worth it are wanted. */
+/* Can all that `into` keeps be had from `from`? */
+static bool covers(const struct refill_options *options) {
+    for (size_t i = 0; i < options->projection->table_count; i++) {
+        const unsigned stores = options->projection->tables[i]->stores;
+        if ((stores & options->into->store) && !(stores & options->from->store)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The checkpoints of the source; those that are worth it are wanted whole. */
 static enum err_code open(struct job *job, const bool *wanted, size_t *count, struct err *err) {
     struct sink_checkpoint at[TOPIC_PARTITIONS_MAX];
     struct model_scan *from = job->options->from;
@@ -120,8 +133,9 @@ static enum err_code open(struct job *job, const bool *wanted, size_t *count, st
     for (int32_t p = 0; code == ERR_OK && p < job->options->partitions; p++) {
         struct part *part = &job->parts[p];
         part->at = at[p];
+        part->lost = wanted[p];
         part->wanted = wanted[p] && checkpoint_exists(&at[p]) && at[p].next >= REFILL_EVENTS_MIN &&
-                       at[p].version == job->options->projection->version;
+                       at[p].version == job->options->projection->version && covers(job->options);
         if (part->wanted) {
             part->rows = mem_array(ROWS_AT_ONCE, sizeof(part->rows[0]));
             ++*count;
@@ -130,21 +144,24 @@ static enum err_code open(struct job *job, const bool *wanted, size_t *count, st
     return code;
 }
 
-static enum err_code copy(struct job *job, struct err *err) {
+static enum err_code copy(struct job *job, size_t whole, struct err *err) {
     const struct projection *projection = job->options->projection;
     struct model_scan *from = job->options->from;
     enum err_code code = ERR_OK;
 
     for (size_t i = 0; code == ERR_OK && i < projection->table_count; i++) {
         const struct model_table *table = projection->tables[i];
-        if ((table->stores & from->store) && (table->stores & job->options->into->store)) {
+        if (whole > 0 && (table->stores & from->store) &&
+            (table->stores & job->options->into->store)) {
             code = from->ops->rows(from, table, table->redis_list_max, take_row, job, err);
         }
     }
     for (int32_t p = 0; code == ERR_OK && p < job->options->partitions; p++) {
-        if (job->parts[p].wanted) {
+        if (job->parts[p].lost) {
             code = read_exceptions(job, p, err);
-            code = code == ERR_OK ? flush(job, p, true, err) : code;
+            if (code == ERR_OK && (job->parts[p].wanted || job->parts[p].void_count > 0)) {
+                code = flush(job, p, true, err);
+            }
         }
     }
     return code;
@@ -171,30 +188,16 @@ static void release(struct job *job) {
     mem_free(job->parts);
 }
 
-/* Can all that `into` keeps be had from `from`? */
-static bool covers(const struct refill_options *options) {
-    for (size_t i = 0; i < options->projection->table_count; i++) {
-        const unsigned stores = options->projection->tables[i]->stores;
-        if ((stores & options->into->store) && !(stores & options->from->store)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 enum err_code refill(const struct refill_options *options, const bool *wanted, size_t *filled,
                      struct err *err) {
     const int64_t started_us = clock_monotonic_us();
     struct job job = {.options = options};
 
     *filled = 0;
-    if (!covers(options)) {
-        return ERR_OK;
-    }
     job.parts = mem_array((size_t)options->partitions, sizeof(job.parts[0]));
     enum err_code code = open(&job, wanted, filled, err);
-    if (code == ERR_OK && *filled > 0) {
-        code = copy(&job, err);
+    if (code == ERR_OK) {
+        code = copy(&job, *filled, err);
     }
     if (code == ERR_OK && *filled > 0) {
         log_info(options->log, log_event("sink.refilled"),

@@ -23,8 +23,9 @@ struct refill_options {
     struct log *log;
 };
 
-/* Fills those partitions p with wanted[p] that `from` can fill; *filled tells how many. ERR_FENCED:
- * somebody else has begun one of them. */
+/* Fills those partitions p with wanted[p] that `from` can fill; *filled tells how many. The others
+ * get at least what operators have declared void, which no log tells. ERR_FENCED: somebody else has
+ * begun one of them. */
 MUST_CHECK enum err_code refill(const struct refill_options *options, const bool *wanted,
                                 size_t *filled, struct err *err);
 

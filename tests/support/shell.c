@@ -68,6 +68,17 @@ static void add(char **list, size_t *count, const char *name, const char *value)
     list[(*count)++] = strdup(text);
 }
 
+static int port_offset(void) {
+    return (int)strtol(stack_environment("DAYBOOK_PORT_OFFSET"), NULL, 10);
+}
+
+const char *projector_url(int port, const char *path) {
+    static char url[128];
+
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%d%s", port + port_offset(), path);
+    return url;
+}
+
 pid_t projector_start(const char *program, int port, const char *const *variables) {
     const char *path = program_path(program);
     char *environment[32] = {0};
@@ -75,7 +86,7 @@ pid_t projector_start(const char *program, int port, const char *const *variable
     char log[256];
     size_t count = 0;
 
-    (void)snprintf(number, sizeof(number), "%d", port);
+    (void)snprintf(number, sizeof(number), "%d", port + port_offset());
     (void)snprintf(log, sizeof(log), "build/%s/logs/replica-%d.log",
                    stack_environment("DAYBOOK_TEST_STACK"), port);
     add(environment, &count, "DAYBOOK_HTTP_PORT", number);
