@@ -97,13 +97,24 @@ static enum err_code make_builder(const struct world *world, const struct projec
     return ERR_OK;
 }
 
-static struct event_reader *make_reader(const struct world *world, int64_t ahead_kib) {
+/* What is fetched ahead takes about a kilobyte an event, of each reader that is at work. */
+static int64_t ahead_of(enum reading how, int64_t partitions) {
+    enum { AHEAD = 24000, AHEAD_BULK = 32000, AHEAD_MIN = 250 };
+    const int64_t ahead = how == READ_IN_TURN    ? AHEAD_BULK
+                          : how == READ_TOGETHER ? AHEAD_BULK / partitions
+                                                 : AHEAD / partitions;
+
+    return ahead > AHEAD_MIN ? ahead : AHEAD_MIN;
+}
+
+static struct event_reader *make_reader(const struct world *world, enum reading how) {
     return reader_kafka_new(&(struct reader_kafka_options){
         .brokers = world->config->kafka_brokers,
         .topic = world->config->topic,
         .partitions = (int32_t)world->config->topic_partitions,
         .timeout_ms = world->config->connect_timeout_ms,
-        .ahead_kib = ahead_kib,
+        .ahead_events = ahead_of(how, world->config->topic_partitions),
+        .bulk = how != READ_ON,
         .log = world->log,
     });
 }

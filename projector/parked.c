@@ -149,7 +149,7 @@ static int change(struct view *view, const char *what) {
     struct err err = {0};
     enum err_code code;
 
-    view->reader = view->world->reader(view->world, 0);
+    view->reader = view->world->reader(view->world, READ_IN_TURN);
     code = view->reader->ops->open(view->reader, &err);
     if (code == ERR_OK) {
         code = each_store(view, &err);

@@ -144,7 +144,7 @@ static enum err_code finish_target(const struct rebuild_options *options,
     }
     chase.metrics = metrics_new();
     chase.records = mem_array(BATCH, sizeof(chase.records[0]));
-    chase.reader = world->reader(world, 0);
+    chase.reader = world->reader(world, READ_IN_TURN);
     chase.engine = engine_new(&(struct engine_options){.projection = target->projection,
                                                        .sink = chase.sink,
                                                        .log = world->log,
@@ -166,7 +166,7 @@ static enum err_code finish_target(const struct rebuild_options *options,
 
 static enum err_code read_ends(const struct rebuild_options *options, int64_t *ends,
                                struct err *err) {
-    struct event_reader *reader = options->world->reader(options->world, 0);
+    struct event_reader *reader = options->world->reader(options->world, READ_IN_TURN);
     enum err_code code = reader->ops->open(reader, err);
 
     for (int32_t p = 0; code == ERR_OK && p < options->world->config->topic_partitions; p++) {

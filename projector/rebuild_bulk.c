@@ -11,14 +11,13 @@
 #include "projector/rowset.h"
 
 enum {
-    BATCH = 4096,
+    BATCH = 512, /* all that is at hand for it fits the caches */
     ROWS_AT_ONCE = 4000,
     MERGED_MAX = 500000, /* rows of one partition merged in memory */
     STREAMS_MAX = 50000000,
     SCRATCH_BYTES = 1024 * 1024,
     SILENCE_US = 30000000,
     THREADS_MAX = 32,
-    AHEAD_KIB = 98304,
 };
 
 struct shared {
@@ -102,7 +101,7 @@ static enum err_code put_appended(struct bulk_thread *t, const struct way *way, 
             continue;
         }
         if (way->loads[i] != NULL) {
-            code = way->loads[i]->ops->rows(way->loads[i], rows, count, err);
+            code = way->loads[i]->ops->rows(way->loads[i], partition, rows, count, err);
             continue;
         }
         for (size_t r = 0; r < count; r++) {
@@ -308,7 +307,7 @@ static enum err_code open_thread(struct bulk_thread *t, struct err *err) {
         code = open_way(t, &options->targets[i], err);
     }
     if (code == ERR_OK) {
-        t->reader = options->world->reader(options->world, AHEAD_KIB);
+        t->reader = options->world->reader(options->world, READ_IN_TURN);
         code = t->reader->ops->open(t->reader, err);
     }
     return code;

@@ -57,19 +57,32 @@ static void grow(struct rowset *set) {
     mem_free(old);
 }
 
+/* As row_merge, but with texts of its own. */
 static void merge(struct rowset_entry *entry, const struct row *row) {
-    struct row copy;
-
     if (entry->row == NULL) {
         entry->row = mem_zalloc(sizeof(*entry->row));
         row_copy(entry->row, row);
         return;
     }
-    struct row merged = *entry->row;
-    row_merge(&merged, row);
-    row_copy(&copy, &merged);
-    row_release(entry->row);
-    *entry->row = copy;
+    struct row previous = *entry->row;
+    row_merge(entry->row, row);
+    for (size_t i = row->table->key_count; i < row->table->column_count; i++) {
+        if (row->table->columns[i].kind != COLUMN_TEXT || !row->cells[i].set) {
+            continue;
+        }
+        if (cell_equal(&row->table->columns[i], &previous.cells[i], &row->cells[i])) {
+            entry->row->cells[i] = previous.cells[i];
+            continue;
+        }
+        entry->row->cells[i].text.ptr = mem_strndup(row->cells[i].text);
+        if (previous.cells[i].set) {
+            union {
+                const char *in;
+                void *out;
+            } text = {.in = previous.cells[i].text.ptr};
+            mem_free(text.out);
+        }
+    }
 }
 
 void rowset_add(struct rowset *set, const struct row *row, int32_t partition, int64_t offset) {

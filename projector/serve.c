@@ -59,7 +59,7 @@ static enum err_code make_sinks(struct process *p, struct projection_process *pp
                               component(p, names[i], pp->projection->name),
                               &pp->sinks[pp->sink_count], err);
         if (code == ERR_OK) {
-            pp->readers[pp->sink_count++] = p->world->reader(p->world, 0);
+            pp->readers[pp->sink_count++] = p->world->reader(p->world, READ_ON);
         }
     }
     if (code == ERR_OK && used == (STORE_PG | STORE_REDIS)) {

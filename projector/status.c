@@ -16,7 +16,7 @@ struct table {
 };
 
 static enum err_code read_ends(struct table *table, struct err *err) {
-    struct event_reader *reader = table->world->reader(table->world, 0);
+    struct event_reader *reader = table->world->reader(table->world, READ_IN_TURN);
     enum err_code code = reader->ops->open(reader, err);
     int64_t first = 0;
 

@@ -18,7 +18,7 @@ static enum err_code verify_once(const struct world *world, const struct project
     enum err_code code = world->scan(world, projection, store, &scan, err);
 
     if (code == ERR_OK) {
-        reader = world->reader(world, 65536);
+        reader = world->reader(world, READ_TOGETHER);
         code = reader->ops->open(reader, err);
     }
     if (code == ERR_OK) {

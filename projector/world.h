@@ -9,6 +9,9 @@
 #include "common/runtime/health.h"
 #include "projector/config.h"
 
+/* How partitions are read: on and on, or to an end that is known: one after the other, or all. */
+enum reading { READ_ON, READ_IN_TURN, READ_TOGETHER };
+
 struct world {
     const struct projector_config *config;
     struct log *log;
@@ -20,7 +23,7 @@ struct world {
                           unsigned store, struct model_scan **out, struct err *err);
     enum err_code (*builder)(const struct world *world, const struct projection *projection,
                              unsigned store, struct model_builder **out, struct err *err);
-    struct event_reader *(*reader)(const struct world *world, int64_t ahead_kib);
+    struct event_reader *(*reader)(const struct world *world, enum reading how);
     struct group_member *(*member)(const struct world *world, const char *group);
 };
 

@@ -201,9 +201,10 @@ static enum err_code flush_copy(struct load_pg *load, struct err *err) {
     return ERR_OK;
 }
 
-static enum err_code load_rows(struct model_load *base, const struct row *rows, size_t count,
-                               struct err *err) {
+static enum err_code load_rows(struct model_load *base, int32_t partition, const struct row *rows,
+                               size_t count, struct err *err) {
     struct load_pg *load = load_of(base);
+    (void)partition;
     enum err_code code = load->open ? ERR_OK : open_copy(load, err);
 
     for (size_t i = 0; code == ERR_OK && i < count; i++) {

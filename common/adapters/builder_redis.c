@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/adapters/load_redis.h"
 #include "common/adapters/redis_link.h"
 #include "common/adapters/redis_model.h"
 #include "common/base/mem.h"
@@ -203,10 +204,12 @@ static enum err_code builder_begin(struct model_builder *builder, int32_t partit
 
 static enum err_code builder_load(struct model_builder *builder, const struct model_table *table,
                                   struct model_load **out, struct err *err) {
-    (void)builder;
-    (void)table;
+    const struct builder_redis *self = self_of(builder);
+
     (void)err;
-    *out = NULL;
+    *out = table->append_only && table->redis_list_max > 0
+               ? load_redis_new(&self->link.options, table, self->model)
+               : NULL;
     return ERR_OK;
 }
 

@@ -9,7 +9,12 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
-enum { TEXT_BYTES = 256, TAKE_MAX = 4096, AHEAD_KIB = 4096 };
+enum {
+    TEXT_BYTES = 256,
+    TAKE_MAX = 4096,
+    AHEAD_EVENTS = 4096,
+    AHEAD_KIB_MAX = 32768, /* should events be large */
+};
 
 struct reader_kafka {
     struct event_reader base;
@@ -18,6 +23,7 @@ struct reader_kafka {
     rd_kafka_topic_t *topic;
     rd_kafka_queue_t *queue;
     bool started[TOPIC_PARTITIONS_MAX];
+    int64_t next[TOPIC_PARTITIONS_MAX]; /* of those started: offset not delivered yet */
     rd_kafka_message_t *taken[TAKE_MAX];
 };
 
@@ -45,7 +51,8 @@ static void on_error(rd_kafka_t *kafka, int error, const char *reason, void *opa
 /* --- opening --- */
 
 static enum err_code make_client(struct reader_kafka *self, struct err *err) {
-    char ahead[24];
+    char events[24];
+    char kib[24];
     char text[TEXT_BYTES];
     const char *const settings[][2] = {
         {"bootstrap.servers", self->options.brokers},
@@ -53,23 +60,27 @@ static enum err_code make_client(struct reader_kafka *self, struct err *err) {
         {"enable.auto.commit", "false"},
         {"auto.offset.reset", "error"},
         {"socket.nagle.disable", "true"},
-        {"fetch.wait.max.ms", "250"},
+        {"fetch.wait.max.ms", self->options.bulk ? "10" : "250"},
         {"fetch.min.bytes", "1"},
         {"fetch.error.backoff.ms", "50"},
-        /* Both per partition, since partitions are started one by one. Before librdkafka 2.2 a full
-         * queue stops the fetching for a whole second: so the bytes are to be the bound, and must
-         * last that long. */
-        {"queued.min.messages", "1000000"},
-        {"queued.max.messages.kbytes", ahead},
+        /* These are per partition, since partitions are started one by one. A message costs its
+         * client about a kilobyte, of which "kbytes" count the value alone. */
+        {"fetch.message.max.bytes", self->options.bulk ? "1048576" : "262144"},
+        {"queued.min.messages", events},
+        {"queued.max.messages.kbytes", kib},
         {"reconnect.backoff.ms", "50"},
         {"reconnect.backoff.max.ms", "1000"},
         {"topic.metadata.refresh.interval.ms", "30000"},
         {"log_level", "4"},
     };
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    const int64_t ahead =
+        self->options.ahead_events > 0 ? self->options.ahead_events : AHEAD_EVENTS;
 
-    (void)snprintf(ahead, sizeof(ahead), "%" PRId64,
-                   self->options.ahead_kib > 0 ? self->options.ahead_kib : AHEAD_KIB);
+    (void)snprintf(events, sizeof(events), "%" PRId64, ahead);
+    (void)snprintf(kib, sizeof(kib), "%" PRId64, ahead < AHEAD_KIB_MAX ? ahead : AHEAD_KIB_MAX);
+    /* Known since librdkafka 2.2; see wake(). */
+    (void)rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "10", text, sizeof(text));
     for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
         if (rd_kafka_conf_set(conf, settings[i][0], settings[i][1], text, sizeof(text)) !=
             RD_KAFKA_CONF_OK) {
@@ -171,6 +182,7 @@ static enum err_code reader_start(struct event_reader *reader, int32_t partition
                        rd_kafka_err2str(rd_kafka_last_error()));
     }
     self->started[partition] = true;
+    self->next[partition] = offset;
     return ERR_OK;
 }
 
@@ -265,22 +277,53 @@ static bool is_lasting(rd_kafka_resp_err_t error) {
            error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION || error == RD_KAFKA_RESP_ERR__FATAL;
 }
 
-static enum err_code reader_poll(struct event_reader *reader, int64_t wait_ms,
-                                 struct consumed_record *out, size_t max, size_t *count,
-                                 struct err *err) {
-    struct reader_kafka *self = self_of(reader);
-    enum err_code code = ERR_OK;
-    ssize_t taken = 0;
+/*
+ * Before librdkafka 2.2 a client whose queues are full looks at them again after a second, unless
+ * something wakes it. A request does. So when all is delivered although there is more in the log,
+ * we ask for a watermark, which costs a round trip at a time when there is nothing else to do.
+ */
+static void wake(struct reader_kafka *self, int64_t wait_ms) {
+    int64_t low = 0;
+    int64_t high = 0;
 
-    *count = 0;
-    (void)rd_kafka_poll(self->kafka, 0);
-    max = max < TAKE_MAX ? max : TAKE_MAX;
+    for (int32_t p = 0; p < self->options.partitions; p++) {
+        if (self->started[p] &&
+            rd_kafka_get_watermark_offsets(self->kafka, self->options.topic, p, &low, &high) ==
+                RD_KAFKA_RESP_ERR_NO_ERROR &&
+            self->next[p] < high) {
+            (void)rd_kafka_query_watermark_offsets(self->kafka, self->options.topic, p, &low, &high,
+                                                   (int)wait_ms);
+            return;
+        }
+    }
+}
+
+/* Up to `max` messages into self->taken: what is there, or what comes first in that time. */
+static ssize_t take(struct reader_kafka *self, int64_t wait_ms, size_t max) {
+    ssize_t taken = rd_kafka_consume_batch_queue(self->queue, 0, self->taken, max);
+
+    if (taken != 0 || wait_ms == 0) {
+        return taken;
+    }
+    wake(self, wait_ms);
     /* A batch waits until it is full or its time is up; so wait for the first alone. */
     taken = rd_kafka_consume_batch_queue(self->queue, (int)wait_ms, self->taken, 1);
     if (taken == 1 && max > 1) {
         const ssize_t more = rd_kafka_consume_batch_queue(self->queue, 0, self->taken + 1, max - 1);
         taken += more > 0 ? more : 0;
     }
+    return taken;
+}
+
+static enum err_code reader_poll(struct event_reader *reader, int64_t wait_ms,
+                                 struct consumed_record *out, size_t max, size_t *count,
+                                 struct err *err) {
+    struct reader_kafka *self = self_of(reader);
+    enum err_code code = ERR_OK;
+
+    *count = 0;
+    (void)rd_kafka_poll(self->kafka, 0);
+    const ssize_t taken = take(self, wait_ms, max < TAKE_MAX ? max : TAKE_MAX);
     for (ssize_t i = 0; i < taken; i++) {
         rd_kafka_message_t *message = self->taken[i];
         if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
@@ -294,6 +337,7 @@ static enum err_code reader_poll(struct event_reader *reader, int64_t wait_ms,
         struct consumed_record *record = &out[(*count)++];
         *record = (struct consumed_record){
             .partition = message->partition, .offset = message->offset, .handle = message};
+        self->next[message->partition] = message->offset + 1;
         record->bytes = (int64_t)message->len;
         record->defect = read_event(message, &record->event);
     }

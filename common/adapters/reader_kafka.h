@@ -10,8 +10,9 @@ struct reader_kafka_options {
     const char *brokers; /* all strings are borrowed */
     const char *topic;
     int32_t partitions;
-    int64_t timeout_ms; /* of requests */
-    int64_t ahead_kib;  /* fetched ahead at most, per partition; 0: 4 MiB */
+    int64_t timeout_ms;   /* of requests */
+    int64_t ahead_events; /* fetched ahead per partition, about; 0: AHEAD_EVENTS */
+    bool bulk;            /* read to an end that is known: no long waits at the partitions' ends */
     struct log *log;
 };
 

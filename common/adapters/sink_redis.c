@@ -14,7 +14,8 @@
  * ARGV: expected checkpoint ('' for none), the next one ('' to leave it), how many hashes, lists,
  * released and parked streams, voids there are; then for each
  *   hash      version, number of fields and values, fields and values
- *   list      its longest length, number of elements, versions and elements ascending
+ *   list      its longest length, number of elements, elements ascending, each of which begins
+ *             with its version
  *   released  stream
  *   parked    stream, element
  *   void      field, last version
@@ -34,17 +35,16 @@ static const char apply_script[] =
     "  k, a = k + 1, a + 2 + count\n"
     "end\n"
     "for i = 1, tonumber(ARGV[4]) do\n"
-    "  local longest, count = ARGV[a], tonumber(ARGV[a + 1])\n"
+    "  local longest, first, last = tonumber(ARGV[a]), a + 2, a + 1 + tonumber(ARGV[a + 1])\n"
     "  local newest = redis.call('LINDEX', KEYS[k], 0)\n"
     "  newest = newest and tonumber(string.match(newest, '^%d+')) or 0\n"
-    "  local fresh = {}\n"
-    "  for j = 1, count do\n"
-    "    if tonumber(ARGV[a + 2 * j]) > newest then fresh[#fresh + 1] = ARGV[a + 2 * j + 1] end\n"
+    "  k, a = k + 1, last + 1\n"
+    "  while first <= last and newest > 0\n"
+    "    and tonumber(string.match(ARGV[first], '^%d+')) <= newest do first = first + 1 end\n"
+    "  if first <= last\n"
+    "    and redis.call('LPUSH', KEYS[k - 1], unpack(ARGV, first, last)) > longest then\n"
+    "    redis.call('LTRIM', KEYS[k - 1], 0, longest - 1)\n"
     "  end\n"
-    "  if #fresh > 0 and redis.call('LPUSH', KEYS[k], unpack(fresh)) > tonumber(longest) then\n"
-    "    redis.call('LTRIM', KEYS[k], 0, longest - 1)\n"
-    "  end\n"
-    "  k, a = k + 1, a + 2 + 2 * count\n"
     "end\n"
     "for i = 1, tonumber(ARGV[5]) do\n"
     "  redis.call('HDEL', KEYS[2], ARGV[a])\n"
@@ -338,7 +338,6 @@ static void put_list(struct sink_redis *self, size_t first, size_t count) {
     redis_link_put_number(&self->link, table->redis_list_max);
     redis_link_put_number(&self->link, (int64_t)(count - skip));
     for (size_t i = first + skip; i < first + count; i++) {
-        redis_link_put_number(&self->link, self->rows[i]->cells[table->version_column].number);
         redis_model_put_element(&self->link.bytes, self->rows[i]);
         redis_link_end(&self->link);
     }

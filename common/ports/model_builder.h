@@ -22,8 +22,10 @@ typedef enum err_code builder_reach_fn(void *arg, const struct sink_checkpoint *
 /* Rows of one append-only table on their way into the store, in bulk. */
 struct model_load;
 struct model_load_ops {
-    enum err_code (*rows)(struct model_load *load, const struct row *rows, size_t count,
-                          struct err *err);
+    /* Of one partition, in the log's order; those of other tables are passed over. The rows are
+     * borrowed for the call. */
+    enum err_code (*rows)(struct model_load *load, int32_t partition, const struct row *rows,
+                          size_t count, struct err *err);
     enum err_code (*end)(struct model_load *load, struct err *err); /* durable with the model */
     void (*free)(struct model_load *load);
 };
