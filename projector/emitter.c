@@ -21,7 +21,7 @@ struct emitter *emitter_new(size_t events_max) {
 
     emitter->rows_max = events_max * EMITTER_ROWS_PER_EVENT_MAX;
     emitter->rows = mem_array(emitter->rows_max, sizeof(emitter->rows[0]));
-    emitter->slot_count = 1024;
+    emitter->slot_count = 16;
     while (emitter->slot_count < 2 * emitter->rows_max) {
         emitter->slot_count *= 2;
     }

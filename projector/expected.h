@@ -20,6 +20,8 @@ struct expected {
     struct streams *refused; /* partitions: offset from which a stream is parked because the store
                                 refused it, which no fold can know */
     int64_t *positions;      /* partitions */
+    struct held *held;       /* partitions: records read beyond the cut, for the next one */
+    size_t held_count;       /* of all partitions */
     int64_t events;          /* folded so far */
     void (*progress)(void *arg, int64_t events);
     void *progress_arg;
@@ -33,7 +35,11 @@ void expected_init(struct expected *expected, const struct projection *projectio
                    int32_t partitions, struct event_reader *reader);
 void expected_release(struct expected *expected);
 
-/* Folds on up to `next`; ERR_CONFLICT: the cut would move back. */
+/* Folds all partitions on up to cuts[p], reading them at the same time; those below their position
+ * stay there. */
+MUST_CHECK enum err_code expected_move_all(struct expected *expected, const int64_t *cuts,
+                                           struct err *err);
+/* Folds one on up to `next`; ERR_CONFLICT: the cut would move back. */
 MUST_CHECK enum err_code expected_move(struct expected *expected, int32_t partition, int64_t next,
                                        struct err *err);
 /* Reads one record again and hands its rows to fn. */

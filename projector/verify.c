@@ -424,15 +424,17 @@ static enum err_code compare_tables(struct verification *v, struct err *err) {
 static enum err_code run(struct verification *v, struct err *err) {
     struct model_scan *scan = v->options->scan;
     const int32_t partitions = v->options->partitions;
+    int64_t cuts[TOPIC_PARTITIONS_MAX];
     enum err_code code = scan->ops->open(scan, v->at, (size_t)partitions, err);
 
     for (int32_t p = 0; code == ERR_OK && p < partitions; p++) {
         code = prepare_partition(v, p, err);
     }
-    for (int32_t p = 0; code == ERR_OK && p < partitions; p++) {
-        if (checkpoint_exists(&v->at[p])) {
-            code = expected_move(&v->expected, p, v->at[p].next, err);
-        }
+    for (int32_t p = 0; p < partitions; p++) {
+        cuts[p] = checkpoint_exists(&v->at[p]) ? v->at[p].next : 0;
+    }
+    if (code == ERR_OK) {
+        code = expected_move_all(&v->expected, cuts, err);
     }
     if (code == ERR_OK) {
         code = compare_tables(v, err);
