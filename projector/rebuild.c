@@ -1,6 +1,7 @@
 #include "projector/rebuild.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <time.h>
 
 #include "common/base/clock.h"
@@ -198,26 +199,67 @@ static enum err_code open_targets(struct rebuild_options *options, struct err *e
     return code;
 }
 
+/* One target's way from the bulk to readers, beside those of the others. */
+struct finish {
+    const struct rebuild_options *options;
+    const struct rebuild_target *target;
+    pthread_t thread;
+    bool started;
+    enum err_code code;
+    struct err err;
+};
+
+static void *finish_main(void *arg) {
+    struct finish *finish = arg;
+    const struct rebuild_target *target = finish->target;
+    struct model_builder *builder = target->builder;
+
+    finish->code = builder->ops->seal(builder, &finish->err);
+    if (finish->code == ERR_OK) {
+        finish->code = finish_target(finish->options, target, &finish->err);
+    }
+    if (finish->code == ERR_OK) {
+        log_info(finish->options->world->log, log_event("model.switched"),
+                 log_cstr("projection", target->projection->name),
+                 log_cstr("store", builder->ops->name),
+                 log_i64("version", target->projection->version));
+        finish->code = builder->ops->clean(builder, &finish->err);
+    }
+    return NULL;
+}
+
+static enum err_code finish_all(const struct rebuild_options *options, struct err *err) {
+    struct finish *finishes = mem_array(options->target_count, sizeof(finishes[0]));
+    enum err_code code = ERR_OK;
+
+    for (size_t i = 0; i < options->target_count; i++) {
+        finishes[i].options = options;
+        finishes[i].target = &options->targets[i];
+        finishes[i].started =
+            pthread_create(&finishes[i].thread, NULL, finish_main, &finishes[i]) == 0;
+        if (!finishes[i].started) {
+            (void)finish_main(&finishes[i]);
+        }
+    }
+    for (size_t i = 0; i < options->target_count; i++) {
+        if (finishes[i].started) {
+            (void)pthread_join(finishes[i].thread, NULL);
+        }
+        if (code == ERR_OK && finishes[i].code != ERR_OK) {
+            code = err_set(err, finishes[i].code, "%s", finishes[i].err.message);
+        }
+    }
+    mem_free(finishes);
+    return code;
+}
+
 static enum err_code build_and_swap(struct rebuild_options *options, const int64_t *ends,
                                     struct rebuild_result *result, struct err *err) {
     const int64_t started_us = clock_monotonic_us();
-    enum err_code code = rebuild_bulk(options, ends, err);
+    const enum err_code code = rebuild_bulk(options, ends, err);
 
     result->bulk_seconds = (double)(clock_monotonic_us() - started_us) / 1e6;
-    for (size_t i = 0; code == ERR_OK && i < options->target_count; i++) {
-        struct model_builder *builder = options->targets[i].builder;
-        code = builder->ops->seal(builder, err);
-    }
-    for (size_t i = 0; code == ERR_OK && i < options->target_count; i++) {
-        code = finish_target(options, &options->targets[i], err);
-        if (code == ERR_OK) {
-            log_info(options->world->log, log_event("model.switched"),
-                     log_cstr("projection", options->targets[i].projection->name),
-                     log_cstr("store", options->targets[i].builder->ops->name),
-                     log_i64("version", options->targets[i].projection->version));
-        }
-    }
-    return code;
+    return code == ERR_OK ? finish_all(options, err) : code;
 }
 
 enum err_code rebuild(struct rebuild_options *options, struct rebuild_result *result,
@@ -235,10 +277,9 @@ enum err_code rebuild(struct rebuild_options *options, struct rebuild_result *re
     }
     for (size_t i = 0; i < options->target_count; i++) {
         struct model_builder *builder = options->targets[i].builder;
-        /* Who could not begin has no right to clean. */
-        if (builder != NULL && code != ERR_CONFLICT) {
-            const enum err_code cleaned = builder->ops->clean(builder, code == ERR_OK ? err : NULL);
-            code = code == ERR_OK ? cleaned : code;
+        /* Who could not begin has no right to clean; who has switched has cleaned. */
+        if (builder != NULL && code != ERR_OK && code != ERR_CONFLICT) {
+            (void)builder->ops->clean(builder, NULL);
         }
         if (builder != NULL) {
             builder->ops->free(builder);

@@ -64,17 +64,17 @@ int64_t *streams_find(const struct streams *streams, struct str id) {
     if (streams->count == 0) {
         return NULL;
     }
-    struct stream_slot *slot = probe(streams, id, hash_fnv1a(HASH_FNV1A_START, id));
+    struct stream_slot *slot = probe(streams, id, hash_words(HASH_FNV1A_START, id));
     return slot->id.ptr != NULL ? &slot->number : NULL;
 }
 
 struct str streams_id(const struct streams *streams, struct str id) {
-    return streams->count > 0 ? probe(streams, id, hash_fnv1a(HASH_FNV1A_START, id))->id
+    return streams->count > 0 ? probe(streams, id, hash_words(HASH_FNV1A_START, id))->id
                               : (struct str){0};
 }
 
 int64_t *streams_add(struct streams *streams, struct str id, int64_t number) {
-    const uint64_t hash = hash_fnv1a(HASH_FNV1A_START, id);
+    const uint64_t hash = hash_words(HASH_FNV1A_START, id);
 
     if (4 * (streams->count + 1) > 3 * streams->slot_count) {
         grow(streams);

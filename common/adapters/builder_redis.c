@@ -177,6 +177,26 @@ static enum err_code builder_clean(struct model_builder *builder, struct err *er
 
 /* --- building --- */
 
+/* A number that no build has had: one that was given up may come to life again and write on, and is
+ * to write where nobody looks. */
+static enum err_code take_number(struct builder_redis *self, struct err *err) {
+    redisReply *reply = NULL;
+    enum err_code code = ERR_OK;
+    int64_t taken = 0;
+
+    for (bool first = true; code == ERR_OK && taken < self->model; first = false) {
+        redis_link_begin(&self->link);
+        redis_link_put(&self->link, STR("INCRBY"));
+        redis_link_printf(&self->link, "daybook:models:%s", self->options.projection->name);
+        redis_link_put_number(&self->link, first ? 1 : self->model - taken);
+        code = redis_link_call(&self->link, &reply, err);
+        taken = code == ERR_OK ? reply->integer : 0;
+        freeReplyObject(reply);
+    }
+    self->model = taken;
+    return code;
+}
+
 static enum err_code builder_begin(struct model_builder *builder, int32_t partitions,
                                    struct sink_checkpoint *at, struct err *err) {
     struct builder_redis *self = self_of(builder);
@@ -196,6 +216,7 @@ static enum err_code builder_begin(struct model_builder *builder, int32_t partit
         code = redis_link_call(&self->link, &reply, err);
         freeReplyObject(reply);
     }
+    code = code == ERR_OK ? take_number(self, err) : code;
     *at = (struct sink_checkpoint){.model = self->model};
     code = code == ERR_OK ? clean_all(self, err) : code;
     self->building = true;

@@ -17,26 +17,6 @@ enum {
     NOTHING = 0, /* no place in `kept`: it begins with a byte that is none's */
 };
 
-/* KEYS: lists. ARGV: their longest length; then for each the number of elements, and those. An
- * element begins with its version; they ascend. */
-static const char push_script[] =
-    "local a = 2\n"
-    "for k = 1, #KEYS do\n"
-    "  local first, last = a + 1, a + tonumber(ARGV[a])\n"
-    "  a = last + 1\n"
-    "  local newest = redis.call('LINDEX', KEYS[k], 0)\n"
-    "  newest = newest and tonumber(string.match(newest, '^%d+')) or 0\n"
-    "  while first <= last and newest > 0\n"
-    "    and tonumber(string.match(ARGV[first], '^%d+')) <= newest do first = first + 1 end\n"
-    "  if first <= last\n"
-    "    and redis.call('LPUSH', KEYS[k], unpack(ARGV, first, last)) > tonumber(ARGV[1]) then\n"
-    "    redis.call('LTRIM', KEYS[k], 0, ARGV[1] - 1)\n"
-    "  end\n"
-    "end\n"
-    "return 1\n";
-
-static const char *const scripts[] = {push_script};
-
 /* Before each element in `kept`. */
 struct element {
     size_t older; /* place of the one before it; NOTHING: it is the first */
@@ -108,7 +88,7 @@ static void forget(struct load_redis *self) {
 
 static void keep(struct load_redis *self, const struct row *row) {
     const struct str id = row->cells[0].text;
-    const uint64_t hash = hash_fnv1a(HASH_FNV1A_START, id);
+    const uint64_t hash = hash_words(HASH_FNV1A_START, id);
     struct element element = {0};
 
     if (4 * (self->list_count + 1) > 3 * self->slot_count) {
@@ -149,7 +129,8 @@ static size_t newest_count(const struct load_redis *self, const struct list *lis
     return list->count < longest ? list->count : longest;
 }
 
-/* The newest elements of a list, the oldest of them first. */
+/* The newest elements of a list, the oldest of them first, so that the newest comes to stand first.
+ */
 static void put_list(struct load_redis *self, const struct list *list) {
     const size_t count = newest_count(self, list);
     size_t places[LONGEST_LIST];
@@ -160,39 +141,51 @@ static void put_list(struct load_redis *self, const struct list *list) {
         places[i - 1] = place;
         place = element_at(self, place).older;
     }
-    redis_link_put_number(&self->link, (int64_t)count);
+    redis_link_begin(&self->link);
+    redis_link_put(&self->link, STR("LPUSH"));
+    redis_model_put_key(&self->link.bytes, self->partition, self->table, self->model,
+                        id_of(self, list));
+    redis_link_end(&self->link);
     for (size_t i = 0; i < count; i++) {
         redis_link_put(&self->link, str_of(self->kept.ptr + places[i] + sizeof(struct element),
                                            element_at(self, places[i]).len));
     }
 }
 
-static void put_call(struct load_redis *self, const struct list *const *lists, size_t count) {
+/* A list that was sent before is longer than it may be now. */
+static enum err_code cut(struct load_redis *self, const struct list *list, struct err *err) {
+    redisReply *reply = NULL;
+
     redis_link_begin(&self->link);
-    redis_link_put(&self->link, STR("EVALSHA"));
-    redis_link_put(&self->link, str_from(self->link.shas[0]));
-    redis_link_put_number(&self->link, (int64_t)count);
-    for (size_t i = 0; i < count; i++) {
-        redis_model_put_key(&self->link.bytes, self->partition, self->table, self->model,
-                            id_of(self, lists[i]));
-        redis_link_end(&self->link);
-    }
-    redis_link_put_number(&self->link, self->table->redis_list_max);
-    for (size_t i = 0; i < count; i++) {
-        put_list(self, lists[i]);
-    }
+    redis_link_put(&self->link, STR("LTRIM"));
+    redis_model_put_key(&self->link.bytes, self->partition, self->table, self->model,
+                        id_of(self, list));
+    redis_link_end(&self->link);
+    redis_link_put(&self->link, STR("0"));
+    redis_link_put_number(&self->link, self->table->redis_list_max - 1);
+    const enum err_code code = redis_link_call(&self->link, &reply, err);
+    freeReplyObject(reply);
+    return code;
 }
 
 static enum err_code send(struct load_redis *self, const struct list *const *lists, size_t count,
                           struct err *err) {
-    redisReply *reply = NULL;
-    enum err_code code = ERR_NOT_FOUND;
+    bool long_ones[LISTS_AT_ONCE] = {false};
+    enum err_code code = ERR_OK;
 
-    for (int i = 0; code == ERR_NOT_FOUND && i < 2; i++) {
-        put_call(self, lists, count);
-        code = redis_link_call(&self->link, &reply, err);
+    for (size_t i = 0; code == ERR_OK && i < count; i++) {
+        put_list(self, lists[i]);
+        code = redis_link_send(&self->link, err);
     }
-    freeReplyObject(reply);
+    for (size_t i = 0; code == ERR_OK && i < count; i++) {
+        redisReply *reply = NULL;
+        code = redis_link_reply(&self->link, &reply, err);
+        long_ones[i] = code == ERR_OK && reply->integer > self->table->redis_list_max;
+        freeReplyObject(reply);
+    }
+    for (size_t i = 0; code == ERR_OK && i < count; i++) {
+        code = long_ones[i] ? cut(self, lists[i], err) : ERR_OK;
+    }
     return code;
 }
 
@@ -268,8 +261,8 @@ struct model_load *load_redis_new(const struct redis_link_options *link,
     struct redis_link_options options = *link;
 
     assert(table->redis_list_max > 0 && table->append_only);
-    options.scripts = scripts;
-    options.script_count = ARRAY_LEN(scripts);
+    options.scripts = NULL;
+    options.script_count = 0;
     self->base.ops = &ops;
     self->table = table;
     self->model = model;

@@ -1,7 +1,8 @@
 /*
  * Rows of an append-only table whose newest ones stand in Redis as a list per stream, on their way
  * into a model that is being built: a partition's are kept in memory, only the newest of each
- * stream are sent, each list in one go.
+ * stream are sent, each list in one go. Nobody else writes these lists meanwhile: a model's number
+ * is given to one build alone.
  */
 #ifndef DAYBOOK_ADAPTERS_LOAD_REDIS_H
 #define DAYBOOK_ADAPTERS_LOAD_REDIS_H

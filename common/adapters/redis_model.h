@@ -8,6 +8,7 @@
  *   {pN}:parked:<projection><M>          hash: stream → its first parked event
  *   {pN}:parked:<projection><M>:<stream> list of its parked events
  *   {pN}:void:<projection>               hash: <stream>/<first version> → last version
+ *   daybook:models:<projection>          the last number given to a model
  *   daybook:partitions                   the partition count that keys are made with
  *
  * <M> is the model's number: nothing for 0, #1, #2, … for the rebuilt ones. Which one is live

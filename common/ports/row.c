@@ -36,38 +36,29 @@ bool row_same_key(const struct row *a, const struct row *b) {
     return true;
 }
 
-/* Numbers are mixed as a whole: a round of splitmix64 (S. Vigna) instead of eight of FNV. */
-static uint64_t mix(uint64_t hash, uint64_t value) {
-    uint64_t z = (hash ^ value) + UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
 static uint64_t hash_cell(uint64_t hash, const struct model_column *column,
                           const struct cell *cell) {
     uint64_t halves[2];
 
     if (!cell->set) {
-        return mix(hash, 1);
+        return hash_mix(hash, 1);
     }
     switch (column->kind) {
     case COLUMN_TEXT:
-        return mix(hash_fnv1a(hash, cell->text), cell->text.len);
+        return hash_words(hash, cell->text);
     case COLUMN_UUID:
         memcpy(halves, cell->uuid.bytes, sizeof(halves));
-        return mix(mix(hash, halves[0]), halves[1]);
+        return hash_mix(hash_mix(hash, halves[0]), halves[1]);
     case COLUMN_I64:
     case COLUMN_TIME:
     case COLUMN_DATE:
         break;
     }
-    return mix(hash, (uint64_t)cell->number);
+    return hash_mix(hash, (uint64_t)cell->number);
 }
 
 uint64_t row_key_hash(uint64_t seed, const struct row *row) {
-    uint64_t hash = hash_fnv1a(seed, str_from(row->table->name));
+    uint64_t hash = hash_mix(seed, (uintptr_t)row->table);
 
     for (size_t i = 0; i < row->table->key_count; i++) {
         assert(row->cells[i].set);

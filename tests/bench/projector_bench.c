@@ -6,7 +6,10 @@
  *   b  live application of the whole backlog with one replica
  *   c  the same with two replicas, and with four for the CPU
  *   d  a rebuild of all projections
- *   e  a bare consumer that only reads the topic
+ *   e  a bare consumer that only reads the topic: the client as it comes, message by message; and,
+ *      to compare, the quickest way that it has, in batches of bare partitions
+ *
+ * BENCH_PARTS names those to be measured (abcde), BENCH_ROUNDS says how often (1).
  *
  * CPU is that of the projectors, PostgreSQL and Redis, from /proc.
  */
@@ -103,7 +106,8 @@ static rd_kafka_t *make_client(rd_kafka_type_t type) {
         (void)rd_kafka_conf_set(conf, "linger.ms", "20", why, sizeof(why));
         (void)rd_kafka_conf_set(conf, "queue.buffering.max.messages", "200000", why, sizeof(why));
     } else {
-        (void)rd_kafka_conf_set(conf, "queued.min.messages", "100000", why, sizeof(why));
+        (void)rd_kafka_conf_set(conf, "group.id", "bench", why, sizeof(why));
+        (void)rd_kafka_conf_set(conf, "enable.auto.commit", "false", why, sizeof(why));
     }
     rd_kafka_t *kafka = rd_kafka_new(type, conf, why, sizeof(why));
     if (kafka == NULL) {
@@ -181,6 +185,31 @@ static void fill_topic(const struct bench *bench) {
 /* --- e: a bare consumer --- */
 
 static double read_bare(const struct bench *bench) {
+    rd_kafka_t *kafka = make_client(RD_KAFKA_CONSUMER);
+    rd_kafka_topic_partition_list_t *all = rd_kafka_topic_partition_list_new(PARTITIONS);
+    const double begin = now_s();
+    int64_t count = 0;
+
+    for (int32_t p = 0; p < PARTITIONS; p++) {
+        rd_kafka_topic_partition_list_add(all, "account-events", p)->offset = 0;
+    }
+    (void)rd_kafka_poll_set_consumer(kafka);
+    (void)rd_kafka_assign(kafka, all);
+    while (count < bench->events) {
+        rd_kafka_message_t *message = rd_kafka_consumer_poll(kafka, 100);
+        if (message != NULL) {
+            count += message->err == RD_KAFKA_RESP_ERR_NO_ERROR;
+            rd_kafka_message_destroy(message);
+        }
+    }
+    const double rate = (double)count / (now_s() - begin);
+    (void)rd_kafka_consumer_close(kafka);
+    rd_kafka_topic_partition_list_destroy(all);
+    rd_kafka_destroy(kafka);
+    return rate;
+}
+
+static double read_batches(const struct bench *bench) {
     rd_kafka_t *kafka = make_client(RD_KAFKA_CONSUMER);
     rd_kafka_topic_t *topic = rd_kafka_topic_new(kafka, "account-events", NULL);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka);
@@ -422,8 +451,31 @@ static void run_rebuild(struct bench *bench) {
     (void)printf("rebuild: %.0f events/s\n", rate);
 }
 
+static void run_round(struct bench *bench, const char *parts) {
+    struct bench_report *report = &bench->report;
+
+    if (strchr(parts, 'e') != NULL) {
+        bench_sample(report, "e_bare_consumer", "events/s", read_bare(bench));
+        bench_sample(report, "e_bare_batches", "events/s", read_batches(bench));
+    }
+    if (strchr(parts, 'a') != NULL) {
+        bench_sample(report, "a_naive", "events/s", run_naive(bench));
+    }
+    if (strchr(parts, 'b') != NULL) {
+        run_live(bench, 1, "b_one_replica", "b_cpu_one_replica");
+    }
+    if (strchr(parts, 'd') != NULL) {
+        run_rebuild(bench);
+    }
+    if (strchr(parts, 'c') != NULL) {
+        run_live(bench, 2, "c_two_replicas", "c_cpu_two_replicas");
+        run_live(bench, 4, "c_four_replicas", "c_cpu_four_replicas");
+    }
+}
+
 int main(void) {
     static struct bench bench;
+    const char *parts = getenv("BENCH_PARTS");
     const int rounds = (int)bench_env_number("BENCH_ROUNDS", 1);
     struct bench_report *report = &bench.report;
 
@@ -440,18 +492,14 @@ int main(void) {
     }
     fill_topic(&bench);
     for (int i = 0; i < rounds; i++) {
-        bench_sample(report, "e_bare_consumer", "events/s", read_bare(&bench));
-        bench_sample(report, "a_naive", "events/s", run_naive(&bench));
-        run_live(&bench, 1, "b_one_replica", "b_cpu_one_replica");
-        run_rebuild(&bench);
-        run_live(&bench, 2, "c_two_replicas", "c_cpu_two_replicas");
-        run_live(&bench, 4, "c_four_replicas", "c_cpu_four_replicas");
+        run_round(&bench, parts != NULL ? parts : "abcde");
     }
     bench_ratio(report, "projector_live_vs_naive", "b_one_replica", "a_naive", 10);
     bench_ratio(report, "projector_two_replicas_vs_naive", "c_two_replicas", "a_naive", 0);
     bench_ratio(report, "projector_rebuild_vs_naive", "d_rebuild_all", "a_naive", 30);
     bench_ratio(report, "projector_rebuild_vs_bare_consumer", "d_rebuild_all", "e_bare_consumer",
                 0.2);
+    bench_ratio(report, "projector_rebuild_vs_bare_batches", "d_rebuild_all", "e_bare_batches", 0);
     bench_ratio(report, "projector_cpu_four_vs_one", "c_cpu_four_replicas", "b_cpu_one_replica",
                 -1.2);
     PQfinish(bench.admin);
