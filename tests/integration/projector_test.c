@@ -415,12 +415,28 @@ Test(projector, a_fourth_projection_is_a_file_and_a_line_and_its_version_can_be_
 
 /* --- a killed replica --- */
 
+static bool has_a_share(void *arg) {
+    static const char *const names[] = {"accounts", "statements", "activity"};
+    struct http_answer a = http_get(projector_url(*(const int *)arg, "/metrics"));
+    char gauge[96];
+    bool has = a.status == 200;
+
+    for (size_t i = 0; has && i < 3; i++) {
+        (void)snprintf(gauge, sizeof(gauge), "daybook_projector_lag_events{projection=\"%s\"",
+                       names[i]);
+        has = strstr(a.body, gauge) != NULL;
+    }
+    http_answer_release(&a);
+    return has;
+}
+
 Test(projector, a_killed_replicas_partitions_are_served_again) {
     const char *const variables[] = {NULL};
+    int port = 7992;
     const char *ids[12];
     char kept[12][96];
 
-    const pid_t other = projector_start(NULL, 7992, variables);
+    const pid_t other = projector_start(NULL, port, variables);
     for (int i = 0; i < 12; i++) {
         (void)snprintf(kept[i], sizeof(kept[i]), "%s", open_account("takeover"));
         ids[i] = kept[i];
@@ -428,6 +444,7 @@ Test(projector, a_killed_replicas_partitions_are_served_again) {
     for (int i = 0; i < 12; i++) {
         cr_assert(is_at(ids[i], 1, 10000));
     }
+    cr_assert(eventually(has_a_share, &port, 20000), "the other replica gets nothing to do");
     (void)kill(other, SIGKILL);
     (void)waitpid(other, NULL, 0);
     const double begin = now_seconds();
