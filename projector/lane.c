@@ -43,6 +43,7 @@ struct lane {
     uint64_t turn;
     struct partition partitions[TOPIC_PARTITIONS_MAX];
     _Atomic int64_t positions[TOPIC_PARTITIONS_MAX];
+    _Atomic int64_t turned_at_us;
     bool open;
     struct consumed_record *batch;   /* batch_max, in order of arrival */
     struct consumed_record *ordered; /* one partition's */
@@ -437,6 +438,7 @@ static void *lane_main(void *arg) {
 
     while (!stop_requested(lane->options.stop)) {
         struct err err = {0};
+        atomic_store(&lane->turned_at_us, clock_monotonic_us());
         const enum err_code code = step(lane, &err);
         if (code == ERR_OK) {
             if (all_begun(lane)) {
@@ -508,6 +510,7 @@ enum err_code lane_start(const struct lane_options *options, struct lane **out, 
     for (int32_t p = 0; p < TOPIC_PARTITIONS_MAX; p++) {
         atomic_init(&lane->positions[p], -1);
     }
+    atomic_init(&lane->turned_at_us, clock_monotonic_us());
     (void)pthread_mutex_init(&lane->mutex, NULL);
     const int failed = pthread_create(&lane->thread, NULL, lane_main, lane);
     if (failed != 0) {
@@ -516,6 +519,15 @@ enum err_code lane_start(const struct lane_options *options, struct lane **out, 
     }
     *out = lane;
     return ERR_OK;
+}
+
+void lane_watch(struct lane *lane) {
+    const int64_t took_us = clock_monotonic_us() - atomic_load(&lane->turned_at_us);
+
+    if (took_us > lane->options.stall_ms * 1000) {
+        health_fail(lane->progress, "no progress: one step has taken %" PRId64 " s",
+                    took_us / 1000000);
+    }
 }
 
 void lane_join(struct lane *lane) {

@@ -7,11 +7,14 @@
 #include "projector/serve.h"
 
 static void show_progress(void *arg, int64_t done, int64_t total, double seconds) {
-    const double rate = seconds > 0 ? (double)done / seconds : 0;
+    const double rate = (double)done / (seconds > 0.001 ? seconds : 0.001);
 
     (void)arg;
+    if (done == 0) {
+        return; /* nothing can be said of the time yet */
+    }
     (void)fprintf(stderr, "rebuild: %" PRId64 " of %" PRId64 " events, %.0f/s, %.0f s left\n", done,
-                  total, rate, rate > 0 ? (double)(total - done) / rate : 0);
+                  total, rate, (double)(total - done) / rate);
 }
 
 int command_rebuild(const struct world *world, const char *const *words, size_t count) {

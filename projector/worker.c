@@ -112,6 +112,9 @@ static void be_member(struct worker *worker) {
         if (code == ERR_OK) {
             code = member->ops->poll(member, POLL_MS, &err);
         }
+        for (size_t i = 0; i < worker->lane_count; i++) {
+            lane_watch(worker->lanes[i]);
+        }
         if (code != ERR_OK) {
             member->ops->close(member);
             open = false;
