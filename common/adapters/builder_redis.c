@@ -229,7 +229,7 @@ static enum err_code builder_load(struct model_builder *builder, const struct mo
 
     (void)err;
     *out = table->append_only && table->redis_list_max > 0
-               ? load_redis_new(&self->link.options, table, self->model)
+               ? load_redis_new(&self->link.options, table, self->model, 0)
                : NULL;
     return ERR_OK;
 }

@@ -8,7 +8,7 @@
 #include "common/base/mem.h"
 
 enum {
-    KEPT_BYTES_MAX = 32 * 1024 * 1024, /* then all is sent, and the lists are cut as they grow */
+    KEPT_BYTES = 32 * 1024 * 1024, /* then all is sent, and the lists are cut as they grow */
     KEPT_BYTES_CAP = 64 * 1024 * 1024,
     LISTS_AT_ONCE = 128,
     ELEMENTS_AT_ONCE = 4000,
@@ -35,6 +35,7 @@ struct load_redis {
     struct redis_link link;
     const struct model_table *table;
     int64_t model;
+    size_t kept_bytes;
     int32_t partition;
     struct buf kept;
     struct list *lists; /* open addressing */
@@ -231,7 +232,7 @@ static enum err_code load_rows(struct model_load *load, int32_t partition, const
     for (size_t i = 0; code == ERR_OK && i < count; i++) {
         if (rows[i].table == self->table) {
             keep(self, &rows[i]);
-            if (self->kept.len > KEPT_BYTES_MAX) {
+            if (self->kept.len > self->kept_bytes) {
                 code = send_all(self, err);
             }
         }
@@ -255,7 +256,8 @@ static void load_free(struct model_load *load) {
 }
 
 struct model_load *load_redis_new(const struct redis_link_options *link,
-                                  const struct model_table *table, int64_t model) {
+                                  const struct model_table *table, int64_t model,
+                                  size_t kept_bytes) {
     static const struct model_load_ops ops = {load_rows, load_end, load_free};
     struct load_redis *self = mem_zalloc(sizeof(*self));
     struct redis_link_options options = *link;
@@ -266,6 +268,7 @@ struct model_load *load_redis_new(const struct redis_link_options *link,
     self->base.ops = &ops;
     self->table = table;
     self->model = model;
+    self->kept_bytes = kept_bytes > 0 ? kept_bytes : KEPT_BYTES;
     buf_init(&self->kept, KEPT_BYTES_CAP);
     redis_link_init(&self->link, &options);
     forget(self);

@@ -10,8 +10,10 @@
 #include "common/adapters/redis_link.h"
 #include "common/ports/model_builder.h"
 
-/* `link` is copied but for its scripts. */
+/* `link` is copied but for its scripts. When more than kept_bytes (0: 32 MiB) wait, they are sent.
+ */
 struct model_load *load_redis_new(const struct redis_link_options *link,
-                                  const struct model_table *table, int64_t model);
+                                  const struct model_table *table, int64_t model,
+                                  size_t kept_bytes);
 
 #endif
