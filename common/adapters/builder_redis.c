@@ -77,7 +77,7 @@ static enum err_code read_live(struct builder_redis *self, struct err *err) {
 static bool is_leftover(const struct builder_redis *self, struct str key, struct str what) {
     int64_t partition = -1;
     int64_t model = 0;
-    const char *brace = memchr(key.ptr, '}', key.len);
+    const char *brace = key.len > 0 ? memchr(key.ptr, '}', key.len) : NULL;
 
     if (brace == NULL || !str_starts_with(key, STR("{p")) ||
         !str_to_i64(str_of(key.ptr + 2, (size_t)(brace - key.ptr) - 2), &partition) ||
