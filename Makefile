@@ -110,6 +110,14 @@ $(B)/bench/%: $(B)/obj/tests/bench/%_bench.o $(call obj,$(BENCH_HELPERS)) $(LIB)
 	@echo "  LINK    $@"
 	@$(CC) -o $@ $^ $(LDFLAGS_ALL) $(LIBS)
 
+# A projector with a fourth projection that exists in the tests alone.
+FOUR := $(B)/tests/daybook-projector-four
+$(FOUR): $(call obj,$(call find,tests/projector_four)) $(B)/obj/projector/main.o $(LIB)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) -o $@ $^ $(LDFLAGS_ALL) $(LIBS)
+$(B)/tests/integration: | $(FOUR)
+
 tests: $(TEST_BIN) ## build the test programs
 
 # The fuzzers: libFuzzer, so clang, whatever CC is. All objects once more, in a variant of their own;
@@ -156,6 +164,9 @@ down: ## stop exactly what was started; the data stay
 status: ## each process, its health, the projection lag
 	@scripts/stack.sh status
 
+scale: ## PROJECTORS=n: change the number of projectors while everything runs
+	@scripts/stack.sh scale "$(PROJECTORS)"
+
 logs: ## the last log lines; NAME=relay for one process, FOLLOW=1 to follow
 	@scripts/stack.sh logs $(NAME) $(if $(FOLLOW),-f)
 
@@ -185,6 +196,9 @@ bench-relay: ## the relay beside pg_recvlogical and a poller: a table, ratios, b
 fuzz: ## every fuzzer for FUZZ_SECONDS (60); NAME=amount for one
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh $(NAME)
 
+bench-projector: ## live application and rebuild beside the naive way and a bare consumer
+	@scripts/bench.sh projector
+
 check: ## clang-format, clang-tidy, cppcheck, shellcheck, layering, headers compile alone
 	@scripts/check.sh
 
@@ -206,5 +220,5 @@ help: ## this list
 	    awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo "  SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the normal build"
 
-.PHONY: all tests up down status logs reset demo test test-unit test-faults fuzz fuzzers bench-write bench-relay \
-    check check-headers format clean help
+.PHONY: all tests up down status scale logs reset demo test test-unit test-faults fuzz fuzzers \
+    bench-write bench-relay bench-projector check check-headers format clean help

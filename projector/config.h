@@ -15,6 +15,8 @@ struct projector_config {
     const char *projections;
     int64_t batch_events_max;
     int64_t session_timeout_ms;
+    int64_t stall_ms;
+    int64_t rebuild_threads;
     int64_t connect_timeout_ms;
     int64_t statement_timeout_ms;
     enum log_level log_level;

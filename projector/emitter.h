@@ -8,7 +8,7 @@
 
 #include "common/ports/projection.h"
 
-enum { EMITTER_ROWS_PER_EVENT_MAX = 8 };
+enum { EMITTER_ROWS_PER_EVENT_MAX = 4 };
 
 struct emitter;
 
@@ -18,8 +18,9 @@ void emitter_free(struct emitter *emitter);
 void emitter_clear(struct emitter *emitter);
 /* Folds the rows emitted since the last call into the batch. To be called after each event. */
 void emitter_fold(struct emitter *emitter);
-/* The batch's rows of the tables that `store` keeps, copied to `out` (room for emitter_count). */
+/* The batch's rows of the tables that `store` keeps, copied to `out` (room for all). */
 size_t emitter_rows(const struct emitter *emitter, unsigned store, struct row *out);
-size_t emitter_count(const struct emitter *emitter);
+/* All of them; borrowed until the next fold or clear. */
+const struct row *emitter_all(const struct emitter *emitter, size_t *count);
 
 #endif

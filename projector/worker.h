@@ -1,29 +1,36 @@
 /*
- * A worker: one projection's thread. It polls the consumer, gathers what has arrived per partition,
- * and has the engine apply it. A lone record is applied at once; under load batches grow by
- * themselves up to batch_max.
+ * A worker: one projection in this replica. Its thread is the projection's member of the consumer
+ * group and nothing else, so that no slow store gets the member thrown out; what it is given goes
+ * to the lanes, one per store.
  */
 #ifndef DAYBOOK_PROJECTOR_WORKER_H
 #define DAYBOOK_PROJECTOR_WORKER_H
 
-#include "projector/engine.h"
+#include "common/ports/group_member.h"
+#include "projector/lane.h"
+
+enum { WORKER_LANES_MAX = 2 };
 
 struct worker_options {
-    struct engine *engine;           /* borrowed, used by the worker's thread alone */
-    struct event_consumer *consumer; /* the same */
     const struct projection *projection;
-    size_t batch_max;
+    struct group_member *member;                 /* borrowed, used by the worker's thread alone */
+    struct lane_options lanes[WORKER_LANES_MAX]; /* started by the worker */
+    size_t lane_count;
+    int32_t partitions;
+    /* Called first, on the worker's thread: makes the stores' models be of this program's version
+     * (a rebuild, where they are older). Repeated until ERR_OK or the stop. */
+    enum err_code (*prepare)(void *arg, struct err *err);
+    void *prepare_arg;
     struct stop *stop;
     struct log *log;
-    struct metrics *metrics;
-    struct health_component *health; /* of the consumer */
+    struct health_component *health; /* of the group */
 };
 
 struct worker;
 
 MUST_CHECK enum err_code worker_start(const struct worker_options *options, struct worker **out,
                                       struct err *err);
-/* Waits for the thread: it ends when the stop is requested, after the batch in hand. */
+/* Waits for the threads: they end when the stop is requested, after the batch in hand. */
 void worker_join(struct worker *worker);
 
 #endif

@@ -2,6 +2,7 @@
 # Runs a benchmark on servers of its own (build/bench-stack, ports + 12500) and takes them down.
 #
 #   scripts/bench.sh write      the write side beside pgbench and a bulk load
+#   scripts/bench.sh projector  live application and rebuild beside the naive way and a bare consumer
 #   scripts/bench.sh relay      the relay beside pg_recvlogical and a poller
 #
 # KEEP=1 leaves the servers running. Result lines read `ratio <name> <value>`; the same as JSON in
@@ -11,8 +12,9 @@ cd "$(dirname "$0")/.."
 what=${1:-}
 case $what in
 write) servers=postgres ;;
+projector) servers=postgres,redis,kafka ;;
 relay) servers=postgres,kafka ;;
-*) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 scripts/packages.sh ensure build run
 make -s -j"$(nproc)" all "build/release/bench/$what"
@@ -24,15 +26,15 @@ trap down EXIT
 FORCE=1 scripts/stack.sh reset >/dev/null 2>&1 || true
 scripts/stack.sh up --servers-only="$servers"
 eval "$(scripts/stack.sh env)"
-read -r BENCH_POSTGRES_PID _ <build/bench-stack/run/postgres.pid
-if [ -f build/bench-stack/run/kafka.pid ]; then
-    read -r BENCH_KAFKA_PID _ <build/bench-stack/run/kafka.pid
-    export BENCH_KAFKA_PID
-fi
+for server in postgres redis kafka; do
+    pid=0 # not needed for this one
+    if [ -f "build/bench-stack/run/$server.pid" ]; then read -r pid _ <"build/bench-stack/run/$server.pid"; fi
+    export "BENCH_${server^^}_PID=$pid"
+done
 # shellcheck disable=SC2012 # version numbers, not file names
 BENCH_PGBENCH=$(ls -d /usr/lib/postgresql/*/bin/pgbench | sort -V | tail -1)
 BENCH_RECVLOGICAL=${BENCH_PGBENCH%/*}/pg_recvlogical
-export BENCH_POSTGRES_PID BENCH_PGBENCH BENCH_RECVLOGICAL
+export BENCH_PGBENCH BENCH_RECVLOGICAL
 export BENCH_PORT=$((8085 + DAYBOOK_PORT_OFFSET))
 ulimit -n "$(ulimit -Hn)"
 "build/release/bench/$what"

@@ -3,6 +3,7 @@
 #
 #   scripts/stack.sh up [--servers-only[=NAME,…]] | down | status | logs [NAME] [-f] | reset | demo | env
 #   scripts/stack.sh start|stop|restart|kill NAME      (kill: SIGKILL; kafka-2: a second broker, for tests)
+#   scripts/stack.sh scale NUMBER                      (of projectors)
 #
 # 1. An instance is named by DAYBOOK_STACK (default "local"); all its state is under
 #    build/<instance>/ (DAYBOOK_STATE_DIR). Ports: infra/local.env, each + DAYBOOK_PORT_OFFSET.
@@ -485,11 +486,16 @@ stop_outdated() { # services whose program was built anew since they started, re
             ;;
         esac
     done
+    stop_beyond
+}
+stop_beyond() { # replicas beyond the number, at the same time
+    local name
     for name in "$run"/projector-*.pid; do
         [ -e "$name" ] || continue
         name=$(basename "$name" .pid)
-        [ "${name#projector-}" -le "$projectors" ] || stop_one "$name"
+        [ "${name#projector-}" -le "$projectors" ] || stop_one "$name" &
     done
+    wait
 }
 start_missing() { # NAME…: those that don't run; then waits for all
     local name fresh=()
@@ -601,7 +607,7 @@ status() {
     done
     for name in $(names | grep '^projector' || true); do
         lag=$(curl -s -m 2 "http://127.0.0.1:$(port_of "$name")/metrics" |
-            sed -n 's/^daybook_projector_lag_events{projection="\([^"]*\)".*} \([0-9]*\)$/\1 \2/p' |
+            sed -n 's/^daybook_projector_lag_events{projection="\([^"]*\)".*sink="\([^"]*\)"} \([0-9]*\)$/\1\/\2 \3/p' |
             awk '{ sum[$1] += $2 } END { for (p in sum) printf "%s %d  ", p, sum[p] }') || lag=
         [ -z "$lag" ] || say "projection lag (events), $name: $lag"
     done
@@ -651,6 +657,18 @@ export DAYBOOK_TEST_REDIS_URL=$(redis_url)
 export DAYBOOK_TEST_KAFKA_BROKERS=127.0.0.1:$kafka_port
 EOF
 }
+scale() { # NUMBER: of projectors, while everything runs
+    [[ ${1:-} =~ ^[1-9][0-9]?$ ]] || { warn 'scale to how many projectors? (1 to 99)'; return 1; }
+    local name wanted=()
+    lock
+    load_secrets
+    projectors=$1
+    for name in $(names | grep '^projector'); do wanted+=("$name"); done
+    stop_beyond
+    start_missing "${wanted[@]}" || { undo; return 1; }
+    echo "$projectors" >"$run/projectors"
+    say "projectors: $projectors"
+}
 one() { # start|stop|restart|kill NAME
     local pid
     [ -n "${2:-}" ] || { warn "$1 what? ($(names | tr '\n' ' '))"; return 1; }
@@ -682,11 +700,12 @@ down) down ;;
 status) status ;;
 logs) show_logs "$@" ;;
 reset) reset ;;
+scale) scale "$@" ;;
 demo) up && exec scripts/demo.sh "http://127.0.0.1:$gateway_port" ;;
 env) print_env ;;
 start | stop | restart | kill) one "$command" "$@" ;;
 *)
-    sed -n '2,6s/^# \{0,1\}//p' "$0"
+    sed -n '2,7s/^# \{0,1\}//p' "$0"
     exit 2
     ;;
 esac

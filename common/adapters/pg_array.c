@@ -33,7 +33,7 @@ static void put_element(struct pg_array *array, const void *bytes, size_t len) {
 }
 
 void pg_array_text(struct pg_array *array, struct str value) {
-    assert(array->type == PG_TEXT || array->type == PG_JSON);
+    assert(array->type == PG_TEXT || array->type == PG_JSON || array->type == PG_BYTEA);
     put_element(array, value.len > 0 ? value.ptr : "", value.len);
 }
 

@@ -16,6 +16,7 @@
 
 /* Element type oids (src/include/catalog/pg_type.dat). */
 enum pg_type {
+    PG_BYTEA = 17,
     PG_INT8 = 20,
     PG_INT2 = 21,
     PG_INT4 = 23,
@@ -43,7 +44,7 @@ void pg_array_release(struct pg_array *array);
 
 /* Starts anew, keeping the memory. */
 void pg_array_begin(struct pg_array *array, enum pg_type type);
-void pg_array_text(struct pg_array *array, struct str value);         /* TEXT and JSON */
+void pg_array_text(struct pg_array *array, struct str value);         /* TEXT, JSON, BYTEA */
 void pg_array_text_or_null(struct pg_array *array, struct str value); /* len 0: NULL */
 void pg_array_i16(struct pg_array *array, int16_t value);
 void pg_array_i32(struct pg_array *array, int32_t value);

@@ -218,7 +218,8 @@ static enum err_code classify(const PGresult *result, struct err *err) {
         code = ERR_INVALID;
     } else if (strncmp(state, "40", 2) == 0 || strncmp(state, "53", 2) == 0 ||
                strncmp(state, "57", 2) == 0 || strncmp(state, "08", 2) == 0 ||
-               strncmp(state, "58", 2) == 0 || strncmp(state, "25", 2) == 0) {
+               strncmp(state, "58", 2) == 0 || strncmp(state, "25", 2) == 0 ||
+               strncmp(state, "55", 2) == 0) {
         code = ERR_UNAVAILABLE;
     }
     return err_set(err, code, "postgresql: %s (SQLSTATE %s)", primary ? primary : "error", state);

@@ -1,74 +1,51 @@
 #include "common/adapters/sink_mem.h"
 
 #include "common/base/mem.h"
+#include "common/ports/row.h"
 
-enum { ROWS_MAX = 10000, PARTITIONS_MAX = 64 };
+enum { ROWS_MAX = 10000, PARTITIONS_MAX = 64, PARKED_MAX = 256, TEXT_BYTES = 160 };
 
-struct kept_head {
-    char type[32];
-    char id[STREAM_ID_BYTES_MAX + 1];
-    int64_t version;
+struct kept_parked {
+    int32_t partition;
+    char stream[TEXT_BYTES];
+    char type[TEXT_BYTES];
+    char reason[PARKED_REASON_BYTES + 1];
+    struct parked_event event; /* slices point to the texts above; no payload */
+};
+
+struct kept_void {
+    int32_t partition;
+    char stream[TEXT_BYTES];
+    int64_t first, last;
 };
 
 struct sink_mem {
     struct projection_sink base;
+    const struct projection *projection;
     struct row rows[ROWS_MAX]; /* texts are owned */
     size_t row_count;
-    struct kept_head heads[ROWS_MAX];
-    size_t head_count;
-    int64_t checkpoints[PARTITIONS_MAX]; /* + 1; 0: none */
+    struct kept_parked parked[PARKED_MAX];
+    size_t parked_count;
+    struct kept_void voids[PARKED_MAX];
+    size_t void_count;
+    struct sink_checkpoint checkpoints[PARTITIONS_MAX];
+    bool stored[PARTITIONS_MAX];
     enum err_code fail_code;
     bool fail_after;
+    char refused[TEXT_BYTES];
 };
 
 static struct sink_mem *self_of(struct projection_sink *sink) {
     return (struct sink_mem *)(void *)sink;
 }
 
-static bool cells_equal(const struct cell *a, const struct cell *b) {
-    return a->number == b->number && str_eq(a->text, b->text) &&
-           memcmp(&a->uuid, &b->uuid, sizeof(a->uuid)) == 0;
-}
-
 static struct row *find_row(const struct sink_mem *self, const struct row *key) {
     for (size_t i = 0; i < self->row_count; i++) {
-        const struct row *row = &self->rows[i];
-        bool same = row->table == key->table;
-        for (size_t c = 0; same && c < key->table->key_count; c++) {
-            same = cells_equal(&row->cells[c], &key->cells[c]);
-        }
-        if (same) {
-            return (struct row *)(uintptr_t)row;
+        if (row_same_key(&self->rows[i], key)) {
+            return (struct row *)(uintptr_t)&self->rows[i];
         }
     }
     return NULL;
-}
-
-static struct kept_head *find_head(struct sink_mem *self, const struct stream_key *stream) {
-    for (size_t i = 0; i < self->head_count; i++) {
-        if (str_eq(stream->stream_id, str_from(self->heads[i].id)) &&
-            str_eq(stream->aggregate_type, str_from(self->heads[i].type))) {
-            return &self->heads[i];
-        }
-    }
-    return NULL;
-}
-
-static void keep_cell(struct cell *into, const struct cell *from, enum column_merge merge) {
-    if (!from->set) {
-        return;
-    }
-    if (merge == MERGE_ADD && into->set) {
-        into->number += from->number;
-        return;
-    }
-    union {
-        const char *in;
-        void *out;
-    } old = {.in = into->text.ptr};
-    mem_free(old.out);
-    *into = *from;
-    into->text = str_of(mem_strndup(from->text), from->text.len);
 }
 
 static void keep_row(struct sink_mem *self, const struct row *row) {
@@ -76,74 +53,191 @@ static void keep_row(struct sink_mem *self, const struct row *row) {
     const int version = row->table->version_column;
 
     if (known == NULL) {
-        known = &self->rows[self->row_count++];
-        *known = (struct row){.table = row->table};
-    } else if (version >= 0 && known->cells[version].number >= row->cells[version].number) {
+        row_copy(&self->rows[self->row_count++], row);
         return;
     }
-    for (size_t i = 0; i < row->table->column_count; i++) {
-        const bool key = i < row->table->key_count;
-        if (!key || !known->cells[i].set) {
-            keep_cell(&known->cells[i], &row->cells[i], row->table->columns[i].merge);
-        }
+    if (version >= 0 && known->cells[version].number >= row->cells[version].number) {
+        return;
     }
+    struct row merged = *known;
+    struct row copy;
+    row_merge(&merged, row);
+    row_copy(&copy, &merged);
+    row_release(known);
+    *known = copy;
 }
 
-static enum err_code sink_read_checkpoint(struct projection_sink *sink, int32_t partition,
-                                          int64_t *next, struct err *err) {
+static struct sink_checkpoint stored(const struct sink_mem *self, int32_t partition) {
+    return self->stored[partition] ? self->checkpoints[partition]
+                                   : (struct sink_checkpoint){.next = SINK_NO_CHECKPOINT};
+}
+
+static enum err_code sink_read_checkpoints(struct projection_sink *sink, const int32_t *partitions,
+                                           size_t count, struct sink_checkpoint *out,
+                                           struct err *err) {
     (void)err;
-    *next = self_of(sink)->checkpoints[partition] - 1;
+    for (size_t i = 0; i < count; i++) {
+        out[i] = stored(self_of(sink), partitions[i]);
+    }
+    return ERR_OK;
+}
+
+static bool is_first(const struct sink_mem *self, size_t index, int64_t *count) {
+    const struct kept_parked *parked = &self->parked[index];
+    bool first = true;
+
+    *count = 0;
+    for (size_t i = 0; i < self->parked_count; i++) {
+        if (strcmp(self->parked[i].stream, parked->stream) == 0) {
+            first = first && i >= index;
+            ++*count;
+        }
+    }
+    return first;
+}
+
+static enum err_code sink_read_exceptions(struct projection_sink *sink, int32_t partition,
+                                          const struct sink_checkpoint *at,
+                                          const struct sink_exceptions *into, struct err *err) {
+    const struct sink_mem *self = self_of(sink);
+    int64_t count = 0;
+
+    (void)at;
+    (void)err;
+    for (size_t i = 0; i < self->parked_count; i++) {
+        if (self->parked[i].partition == partition && is_first(self, i, &count)) {
+            into->parked(into->arg, &self->parked[i].event, count);
+        }
+    }
+    for (size_t i = 0; i < self->void_count; i++) {
+        if (self->voids[i].partition == partition) {
+            const struct void_range range = {str_from(self->voids[i].stream), self->voids[i].first,
+                                             self->voids[i].last};
+            into->voided(into->arg, &range);
+        }
+    }
+    return ERR_OK;
+}
+
+static enum err_code sink_read_parked(struct projection_sink *sink, int32_t partition,
+                                      const struct sink_checkpoint *at, struct str stream_id,
+                                      sink_parked_fn *fn, void *arg, struct err *err) {
+    const struct sink_mem *self = self_of(sink);
+
+    (void)at;
+    (void)err;
+    for (size_t i = 0; i < self->parked_count; i++) {
+        if (self->parked[i].partition == partition &&
+            str_eq(stream_id, str_from(self->parked[i].stream))) {
+            fn(arg, &self->parked[i].event);
+        }
+    }
     return ERR_OK;
 }
 
 static enum err_code sink_read_heads(struct projection_sink *sink, int32_t partition,
-                                     struct stream_head *heads, size_t count, struct err *err) {
+                                     const struct sink_checkpoint *at, struct stream_head *heads,
+                                     size_t count, struct err *err) {
+    const struct sink_mem *self = self_of(sink);
+    const struct model_table *table = self->projection->heads;
+
     (void)partition;
+    (void)at;
     (void)err;
     for (size_t i = 0; i < count; i++) {
-        const struct kept_head *head = find_head(self_of(sink), &heads[i].stream);
-        heads[i].version = head != NULL ? head->version : 0;
+        heads[i].version = 0;
+        for (size_t r = 0; r < self->row_count; r++) {
+            const struct row *row = &self->rows[r];
+            const int64_t version = row->cells[table->version_column].number;
+            if (row->table == table && str_eq(row->cells[0].text, heads[i].stream_id) &&
+                version > heads[i].version) {
+                heads[i].version = version;
+            }
+        }
     }
     return ERR_OK;
 }
 
-static void keep_head(struct sink_mem *self, const struct stream_head *head) {
-    struct kept_head *kept = find_head(self, &head->stream);
+static void keep_parked(struct sink_mem *self, int32_t partition,
+                        const struct parked_event *event) {
+    struct kept_parked *kept = &self->parked[self->parked_count++];
 
-    if (kept == NULL) {
-        kept = &self->heads[self->head_count++];
-        if (!str_copy(kept->type, sizeof(kept->type), head->stream.aggregate_type) ||
-            !str_copy(kept->id, sizeof(kept->id), head->stream.stream_id)) {
-            self->head_count--;
-            return;
+    *kept = (struct kept_parked){.partition = partition, .event = *event};
+    (void)!str_copy(kept->stream, sizeof(kept->stream), event->stream_id);
+    (void)!str_copy(kept->type, sizeof(kept->type), event->event_type);
+    (void)!str_copy(kept->reason, sizeof(kept->reason), event->reason);
+    kept->event.stream_id = str_from(kept->stream);
+    kept->event.event_type = str_from(kept->type);
+    kept->event.reason = str_from(kept->reason);
+    kept->event.payload = (struct str){0};
+}
+
+static void forget_parked(struct sink_mem *self, struct str stream_id) {
+    size_t left = 0;
+
+    for (size_t i = 0; i < self->parked_count; i++) {
+        if (str_eq(stream_id, str_from(self->parked[i].stream))) {
+            continue;
+        }
+        struct kept_parked *kept = &self->parked[left++];
+        *kept = self->parked[i];
+        kept->event.stream_id = str_from(kept->stream);
+        kept->event.event_type = str_from(kept->type);
+        kept->event.reason = str_from(kept->reason);
+    }
+    self->parked_count = left;
+}
+
+static bool refuses(const struct sink_mem *self, const struct sink_batch *batch) {
+    for (size_t i = 0; i < batch->row_count; i++) {
+        if (self->refused[0] != '\0' &&
+            str_eq(batch->rows[i].cells[0].text, str_from(self->refused))) {
+            return true;
         }
     }
-    kept->version = head->version;
+    return false;
 }
 
 static enum err_code sink_apply(struct projection_sink *sink, const struct sink_batch *batch,
                                 struct err *err) {
     struct sink_mem *self = self_of(sink);
     const enum err_code injected = self->fail_code;
+    const struct sink_checkpoint now = stored(self, batch->partition);
 
     self->fail_code = ERR_OK;
     if (injected != ERR_OK && !self->fail_after) {
         return err_set(err, injected, "injected");
     }
-    if (self->checkpoints[batch->partition] - 1 != batch->expected) {
+    if (!checkpoint_equal(&now, &batch->expected)) {
         return err_set(err, ERR_FENCED, "memory: the checkpoint is not the expected one");
     }
+    if (refuses(self, batch)) {
+        return err_set(err, ERR_INVALID, "memory: refused");
+    }
     if (self->row_count + batch->row_count > ROWS_MAX ||
-        self->head_count + batch->head_count > ROWS_MAX) {
-        return err_set(err, ERR_LIMIT, "memory: more than %d rows", ROWS_MAX);
+        self->parked_count + batch->parked_count > PARKED_MAX ||
+        self->void_count + batch->void_count > PARKED_MAX) {
+        return err_set(err, ERR_UNAVAILABLE, "memory: full");
     }
     for (size_t i = 0; i < batch->row_count; i++) {
         keep_row(self, &batch->rows[i]);
     }
-    for (size_t i = 0; i < batch->head_count; i++) {
-        keep_head(self, &batch->heads[i]);
+    for (size_t i = 0; i < batch->released_count; i++) {
+        forget_parked(self, batch->released[i]);
     }
-    self->checkpoints[batch->partition] = batch->next + 1;
+    for (size_t i = 0; i < batch->parked_count; i++) {
+        keep_parked(self, batch->partition, &batch->parked[i]);
+    }
+    for (size_t i = 0; i < batch->void_count; i++) {
+        struct kept_void *kept = &self->voids[self->void_count++];
+        *kept =
+            (struct kept_void){batch->partition, "", batch->voids[i].first, batch->voids[i].last};
+        (void)!str_copy(kept->stream, sizeof(kept->stream), batch->voids[i].stream_id);
+    }
+    if (checkpoint_exists(&batch->next)) {
+        self->checkpoints[batch->partition] = batch->next;
+        self->stored[batch->partition] = true;
+    }
     return injected != ERR_OK ? err_set(err, injected, "injected") : ERR_OK;
 }
 
@@ -151,17 +245,12 @@ void sink_mem_lose(struct projection_sink *sink) {
     struct sink_mem *self = self_of(sink);
 
     for (size_t i = 0; i < self->row_count; i++) {
-        for (size_t c = 0; c < self->rows[i].table->column_count; c++) {
-            union {
-                const char *in;
-                void *out;
-            } text = {.in = self->rows[i].cells[c].text.ptr};
-            mem_free(text.out);
-        }
+        row_release(&self->rows[i]);
     }
     self->row_count = 0;
-    self->head_count = 0;
-    memset(self->checkpoints, 0, sizeof(self->checkpoints));
+    self->parked_count = 0;
+    self->void_count = 0;
+    memset(self->stored, 0, sizeof(self->stored));
 }
 
 static void sink_free(struct projection_sink *sink) {
@@ -169,10 +258,12 @@ static void sink_free(struct projection_sink *sink) {
     mem_free(self_of(sink));
 }
 
-struct projection_sink *sink_mem_new(unsigned store) {
+struct projection_sink *sink_mem_new(const struct projection *projection, unsigned store) {
     static const struct projection_sink_ops ops = {
         .name = "memory",
-        .read_checkpoint = sink_read_checkpoint,
+        .read_checkpoints = sink_read_checkpoints,
+        .read_exceptions = sink_read_exceptions,
+        .read_parked = sink_read_parked,
         .read_heads = sink_read_heads,
         .apply = sink_apply,
         .free = sink_free,
@@ -181,6 +272,7 @@ struct projection_sink *sink_mem_new(unsigned store) {
 
     self->base.ops = &ops;
     self->base.store = store;
+    self->projection = projection;
     return &self->base;
 }
 
@@ -191,4 +283,8 @@ const struct row *sink_mem_find(const struct projection_sink *sink, const struct
 void sink_mem_fail_next(struct projection_sink *sink, enum err_code code, bool after) {
     self_of(sink)->fail_code = code;
     self_of(sink)->fail_after = after;
+}
+
+void sink_mem_refuse(struct projection_sink *sink, const char *key) {
+    (void)!str_copy(self_of(sink)->refused, TEXT_BYTES, str_from(key));
 }

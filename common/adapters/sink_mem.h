@@ -5,12 +5,14 @@
 #include "common/ports/projection_sink.h"
 
 /* `store`: which tables it is to keep, as if it were that store. */
-struct projection_sink *sink_mem_new(unsigned store);
+struct projection_sink *sink_mem_new(const struct projection *projection, unsigned store);
 /* The stored row with the key cells of `key`, or NULL; borrowed until the next apply. */
 const struct row *sink_mem_find(const struct projection_sink *sink, const struct row *key);
 /* All data gone, as after a FLUSHALL. */
 void sink_mem_lose(struct projection_sink *sink);
 /* The next apply fails with `code`; before its work, or after it when `after`. */
 void sink_mem_fail_next(struct projection_sink *sink, enum err_code code, bool after);
+/* Every batch with a row of this text key is refused as ERR_INVALID from now on; "": none is. */
+void sink_mem_refuse(struct projection_sink *sink, const char *key);
 
 #endif

@@ -1,10 +1,7 @@
 /*
- * One batch is one transaction in four kinds of statement: begin with the checkpoint's
- * compare-and-set (which locks it), the heads, one upsert per table, commit.
- *
- * Upserts are made once from the projection's table descriptors: rows come as arrays, one per
- * column. A column that a row leaves unset is NULL in its array and keeps the stored value, which
- * the join provides.
+ * One batch is one transaction: the checkpoint's compare-and-set first (which locks it, so that a
+ * second writer of the partition waits and is then refused), then one upsert per table, what is
+ * parked, commit.
  */
 #include "common/adapters/sink_pg.h"
 
@@ -13,47 +10,64 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/adapters/pg_array.h"
-#include "common/adapters/pg_conn.h"
+#include "common/adapters/sink_pg_sql.h"
 #include "common/base/mem.h"
 
 enum {
-    SQL_BYTES_MAX = 4096,
-    FIXED_STATEMENTS = 6,
-    STATEMENTS_MAX = FIXED_STATEMENTS + 2 + MODEL_TABLES_MAX,
-    /* PostgreSQL counts days from 2000-01-01. */
-    EPOCH_DAYS = 10957,
+    FIXED_STATEMENTS = 10,
+    STATEMENTS_MAX = FIXED_STATEMENTS + 4 + MODEL_TABLES_MAX,
+    ARRAYS = MODEL_COLUMNS_MAX,
 };
 
 struct sink_pg {
     struct projection_sink base;
-    const struct projection *projection;
+    struct sink_pg_options options;
+    const char *stage;
     struct pg_conn conn;
     struct pg_statement statements[STATEMENTS_MAX];
     size_t statement_count;
     char names[MODEL_TABLES_MAX][64];
     struct buf sql[MODEL_TABLES_MAX];
-    struct pg_array arrays[MODEL_COLUMNS_MAX];
+    struct buf heads_sql;
+    struct pg_array arrays[ARRAYS];
 };
 
 static const struct pg_statement fixed[FIXED_STATEMENTS] = {
-    {"checkpoint", "SELECT next_offset FROM daybook.checkpoints WHERE projection = $1"
-                   " AND topic_partition = $2::integer"},
-    {"heads", "SELECT k.i, h.version FROM unnest($2::text[], $3::text[]) WITH ORDINALITY"
-              " AS k(stream_id, aggregate_type, i) JOIN daybook.stream_heads h"
-              " ON h.projection = $1 AND h.stream_id = k.stream_id"
-              " AND h.aggregate_type = k.aggregate_type"},
-    {"advance", "UPDATE daybook.checkpoints SET next_offset = $3::bigint, updated_at = now()"
-                " WHERE projection = $1 AND topic_partition = $2::integer"
-                " AND next_offset = $4::bigint"},
-    {"first_advance", "INSERT INTO daybook.checkpoints (projection, topic_partition, next_offset)"
-                      " VALUES ($1, $2::integer, $3::bigint) ON CONFLICT DO NOTHING"},
-    {"write_heads", "INSERT INTO daybook.stream_heads AS t (projection, stream_id, aggregate_type,"
-                    " version) SELECT $1, * FROM unnest($2::text[], $3::text[], $4::bigint[])"
-                    " ON CONFLICT (projection, stream_id, aggregate_type)"
-                    " DO UPDATE SET version = excluded.version WHERE excluded.version > t.version"},
-    {"begin", "BEGIN"},
+    {"checkpoints", "SELECT topic_partition, next_offset, version, epoch FROM daybook.checkpoints"
+                    " WHERE projection = $1 AND stage = $2"},
+    {"same", "SELECT 1 FROM daybook.checkpoints WHERE projection = $1 AND stage = $2"
+             " AND topic_partition = $3::integer"},
+    {"advance", "UPDATE daybook.checkpoints SET next_offset = $4::bigint, version = $5::bigint,"
+                " epoch = $6::bigint, updated_at = now() WHERE projection = $1 AND stage = $2"
+                " AND topic_partition = $3::integer AND next_offset = $7::bigint"
+                " AND version = $8::bigint AND epoch = $9::bigint"},
+    {"first_advance",
+     "INSERT INTO daybook.checkpoints (projection, stage, topic_partition, next_offset, version,"
+     " epoch) VALUES ($1, $2, $3::integer, $4::bigint, $5::bigint, $6::bigint)"
+     " ON CONFLICT DO NOTHING"},
+    {"exceptions",
+     "SELECT DISTINCT ON (stream_id) stream_id, topic_offset, version, coalesce(reason, ''),"
+     " count(*) OVER (PARTITION BY stream_id) FROM daybook.parked_events WHERE projection = $1"
+     " AND stage = $2 AND topic_partition = $3::integer ORDER BY stream_id, topic_offset"},
+    {"voids", "SELECT stream_id, first_version, last_version FROM daybook.void_versions"
+              " WHERE projection = $1 AND topic_partition = $2::integer"},
+    {"parked", "SELECT topic_offset, version, event_type, event_id, payload, recorded_at,"
+               " coalesce(reason, '') FROM daybook.parked_events WHERE projection = $1"
+               " AND stage = $2 AND topic_partition = $3::integer AND stream_id = $4"
+               " ORDER BY topic_offset"},
+    {"release", "DELETE FROM daybook.parked_events WHERE projection = $1 AND stage = $2"
+                " AND topic_partition = $3::integer AND stream_id = ANY ($4::text[])"},
+    {"park", "INSERT INTO daybook.parked_events (projection, stage, topic_partition, stream_id,"
+             " topic_offset, version, event_type, event_id, payload, recorded_at, reason)"
+             " SELECT $1, $2, $3::integer, * FROM unnest($4::text[], $5::bigint[], $6::bigint[],"
+             " $7::text[], $8::uuid[], $9::bytea[], $10::timestamptz[], $11::text[])"
+             " ON CONFLICT DO NOTHING"},
+    {"void", "INSERT INTO daybook.void_versions (projection, topic_partition, stream_id,"
+             " first_version, last_version) SELECT $1, $2::integer, * FROM unnest($3::text[],"
+             " $4::bigint[], $5::bigint[]) ON CONFLICT DO NOTHING"},
 };
+
+static const struct pg_statement transaction_begin = {"begin", "BEGIN"};
 
 /* A commit that a crash of the server takes back takes its checkpoint with it, so nobody has to
  * wait for the disk. */
@@ -63,100 +77,26 @@ static struct sink_pg *self_of(struct projection_sink *sink) {
     return (struct sink_pg *)(void *)sink;
 }
 
-/* --- statements from descriptors --- */
-
-static const char *array_type(enum column_kind kind) {
-    switch (kind) {
-    case COLUMN_TEXT:
-        return "text[]";
-    case COLUMN_I64:
-        return "bigint[]";
-    case COLUMN_TIME:
-        return "timestamptz[]";
-    case COLUMN_DATE:
-        return "date[]";
-    case COLUMN_UUID:
-        return "uuid[]";
-    }
-    return "text[]";
-}
-
-static enum pg_type element_type(enum column_kind kind) {
-    switch (kind) {
-    case COLUMN_TEXT:
-        return PG_TEXT;
-    case COLUMN_I64:
-        return PG_INT8;
-    case COLUMN_TIME:
-        return PG_TIMESTAMPTZ;
-    case COLUMN_DATE:
-        return PG_DATE;
-    case COLUMN_UUID:
-        return PG_UUID;
-    }
-    return PG_TEXT;
-}
-
-static void put_list(struct buf *sql, const struct model_table *table, const char *prefix) {
-    for (size_t i = 0; i < table->column_count; i++) {
-        buf_printf(sql, "%s%s%s", i > 0 ? ", " : "", prefix, table->columns[i].name);
-    }
-}
-
-static void put_assignments(struct buf *sql, const struct model_table *table) {
-    for (size_t i = table->key_count; i < table->column_count; i++) {
-        const char *name = table->columns[i].name;
-        buf_put_text(sql, i > table->key_count ? ", " : "");
-        if (table->columns[i].merge == MERGE_ADD) {
-            buf_printf(sql, "%s = t.%s + excluded.%s", name, name, name);
-        } else {
-            buf_printf(sql, "%s = excluded.%s", name, name);
-        }
-    }
-}
-
-static void make_upsert(struct buf *sql, const struct model_table *table) {
-    buf_printf(sql, "INSERT INTO daybook.%s AS t (", table->name);
-    put_list(sql, table, "");
-    buf_put_text(sql, ") SELECT ");
-    for (size_t i = 0; i < table->column_count; i++) {
-        const char *name = table->columns[i].name;
-        const bool kept = i >= table->key_count && table->columns[i].merge == MERGE_SET;
-        buf_printf(sql, kept ? "%scoalesce(u.%s, s.%s)" : "%su.%s", i > 0 ? ", " : "", name, name);
-    }
-    buf_put_text(sql, " FROM unnest(");
-    for (size_t i = 0; i < table->column_count; i++) {
-        buf_printf(sql, "%s$%zu::%s", i > 0 ? ", " : "", i + 1, array_type(table->columns[i].kind));
-    }
-    buf_put_text(sql, ") AS u(");
-    put_list(sql, table, "");
-    buf_printf(sql, ") LEFT JOIN daybook.%s s ON ", table->name);
-    for (size_t i = 0; i < table->key_count; i++) {
-        const char *name = table->columns[i].name;
-        buf_printf(sql, "%ss.%s = u.%s", i > 0 ? " AND " : "", name, name);
-    }
-    buf_put_text(sql, " ON CONFLICT (");
-    for (size_t i = 0; i < table->key_count; i++) {
-        buf_printf(sql, "%s%s", i > 0 ? ", " : "", table->columns[i].name);
-    }
-    buf_put_text(sql, ") DO UPDATE SET ");
-    put_assignments(sql, table);
-    if (table->version_column >= 0) {
-        const char *name = table->columns[table->version_column].name;
-        buf_printf(sql, " WHERE excluded.%s > t.%s", name, name);
-    }
-}
-
 static void make_statements(struct sink_pg *self) {
+    const struct projection *projection = self->options.projection;
+    const char *schema = self->options.stage == SINK_LIVE ? "daybook" : "daybook_build";
+
     memcpy(self->statements, fixed, sizeof(fixed));
     self->statement_count = FIXED_STATEMENTS;
-    for (size_t i = 0; i < self->projection->table_count; i++) {
-        const struct model_table *table = self->projection->tables[i];
-        buf_init(&self->sql[i], SQL_BYTES_MAX);
+    self->statements[self->statement_count++] = transaction_begin;
+    buf_init(&self->heads_sql, SINK_PG_SQL_BYTES_MAX);
+    if (projection->heads->stores & STORE_PG) {
+        sink_pg_heads_sql(&self->heads_sql, schema, projection->heads);
+        self->statements[self->statement_count++] =
+            (struct pg_statement){"heads", self->heads_sql.ptr};
+    }
+    for (size_t i = 0; i < projection->table_count; i++) {
+        const struct model_table *table = projection->tables[i];
+        buf_init(&self->sql[i], SINK_PG_SQL_BYTES_MAX);
         if (!(table->stores & STORE_PG)) {
             continue;
         }
-        make_upsert(&self->sql[i], table);
+        sink_pg_upsert_sql(&self->sql[i], schema, table);
         assert(!buf_failed(&self->sql[i]));
         (void)snprintf(self->names[i], sizeof(self->names[i]), "upsert_%s", table->name);
         self->statements[self->statement_count++] =
@@ -165,26 +105,6 @@ static void make_statements(struct sink_pg *self) {
 }
 
 /* --- running them --- */
-
-struct integer_text {
-    char text[24];
-};
-
-static struct integer_text to_text(int64_t value) {
-    struct integer_text out;
-
-    (void)snprintf(out.text, sizeof(out.text), "%" PRId64, value);
-    return out;
-}
-
-static struct pg_param text_param(const char *text) {
-    return (struct pg_param){text, strlen(text), false};
-}
-
-static struct pg_param array_param(struct pg_array *array) {
-    pg_array_end(array);
-    return (struct pg_param){array->buf.ptr, array->buf.len, true};
-}
 
 /* Everything a sink does can be asked again: a lost answer is an outage. */
 static enum err_code retriable(enum err_code code, struct err *err) {
@@ -197,131 +117,176 @@ static enum err_code retriable(enum err_code code, struct err *err) {
     return code;
 }
 
+static enum err_code query(struct sink_pg *self, const char *name, const struct pg_param *params,
+                           size_t count, PGresult **result, struct err *err) {
+    return retriable(pg_conn_run(&self->conn, name, params, count, true, result, err), err);
+}
+
 static enum err_code execute(struct sink_pg *self, const char *name, const struct pg_param *params,
                              size_t count, int64_t *rows, struct err *err) {
     PGresult *result = NULL;
-    enum err_code code = pg_conn_run(&self->conn, name, params, count, true, &result, err);
+    const enum err_code code = query(self, name, params, count, &result, err);
 
     if (code == ERR_OK && rows != NULL && !str_to_i64(str_from(PQcmdTuples(result)), rows)) {
         *rows = 0;
     }
     PQclear(result);
-    return retriable(code, err);
+    return code;
 }
 
-static enum err_code sink_read_checkpoint(struct projection_sink *sink, int32_t partition,
-                                          int64_t *next, struct err *err) {
-    struct sink_pg *self = self_of(sink);
-    const struct integer_text number = to_text(partition);
-    const struct pg_param params[] = {text_param(self->projection->name), text_param(number.text)};
-    PGresult *result = NULL;
-    const enum err_code code =
-        pg_conn_run(&self->conn, "checkpoint", params, ARRAY_LEN(params), true, &result, err);
+/* --- reading --- */
 
-    if (code == ERR_OK) {
-        *next = PQntuples(result) == 1 ? pg_get_i64(result, 0, 0) : SINK_NO_CHECKPOINT;
+static enum err_code sink_read_checkpoints(struct projection_sink *sink, const int32_t *partitions,
+                                           size_t count, struct sink_checkpoint *out,
+                                           struct err *err) {
+    struct sink_pg *self = self_of(sink);
+    const struct pg_param params[] = {sink_pg_text(self->options.projection->name),
+                                      sink_pg_text(self->stage)};
+    PGresult *result = NULL;
+    const enum err_code code = query(self, "checkpoints", params, ARRAY_LEN(params), &result, err);
+
+    for (size_t i = 0; i < count && code == ERR_OK; i++) {
+        out[i] = (struct sink_checkpoint){.next = SINK_NO_CHECKPOINT};
+        for (int row = 0; row < PQntuples(result); row++) {
+            if (pg_get_i32(result, row, 0) == partitions[i]) {
+                out[i].next = pg_get_i64(result, row, 1);
+                out[i].version = pg_get_i64(result, row, 2);
+                out[i].epoch = pg_get_i64(result, row, 3);
+            }
+        }
     }
     PQclear(result);
-    return retriable(code, err);
+    return code;
 }
 
-static void put_streams(struct sink_pg *self, const struct stream_head *heads, size_t count) {
-    pg_array_begin(&self->arrays[0], PG_TEXT);
-    pg_array_begin(&self->arrays[1], PG_TEXT);
-    pg_array_begin(&self->arrays[2], PG_INT8);
-    for (size_t i = 0; i < count; i++) {
-        pg_array_text(&self->arrays[0], heads[i].stream.stream_id);
-        pg_array_text(&self->arrays[1], heads[i].stream.aggregate_type);
-        pg_array_i64(&self->arrays[2], heads[i].version);
+static enum err_code sink_read_exceptions(struct projection_sink *sink, int32_t partition,
+                                          const struct sink_checkpoint *at,
+                                          const struct sink_exceptions *into, struct err *err) {
+    struct sink_pg *self = self_of(sink);
+    char number[SINK_PG_NUMBER_BYTES];
+    const struct pg_param name = sink_pg_text(self->options.projection->name);
+    const struct pg_param where = sink_pg_number(number, partition);
+    const struct pg_param parked[] = {name, sink_pg_text(self->stage), where};
+    const struct pg_param voids[] = {name, where};
+    PGresult *result = NULL;
+
+    (void)at;
+    enum err_code code = query(self, "exceptions", parked, ARRAY_LEN(parked), &result, err);
+    for (int row = 0; code == ERR_OK && row < PQntuples(result); row++) {
+        const struct parked_event first = {.stream_id = pg_get_str(result, row, 0),
+                                           .offset = pg_get_i64(result, row, 1),
+                                           .version = pg_get_i64(result, row, 2),
+                                           .reason = pg_get_str(result, row, 3)};
+        into->parked(into->arg, &first, pg_get_i64(result, row, 4));
     }
+    PQclear(result);
+    result = NULL;
+    if (code == ERR_OK) {
+        code = query(self, "voids", voids, ARRAY_LEN(voids), &result, err);
+    }
+    for (int row = 0; code == ERR_OK && row < PQntuples(result); row++) {
+        const struct void_range range = {pg_get_str(result, row, 0), pg_get_i64(result, row, 1),
+                                         pg_get_i64(result, row, 2)};
+        into->voided(into->arg, &range);
+    }
+    PQclear(result);
+    return code;
+}
+
+static enum err_code sink_read_parked(struct projection_sink *sink, int32_t partition,
+                                      const struct sink_checkpoint *at, struct str stream_id,
+                                      sink_parked_fn *fn, void *arg, struct err *err) {
+    struct sink_pg *self = self_of(sink);
+    char number[SINK_PG_NUMBER_BYTES];
+    const struct pg_param params[] = {sink_pg_text(self->options.projection->name),
+                                      sink_pg_text(self->stage),
+                                      sink_pg_number(number, partition),
+                                      {stream_id.ptr, stream_id.len, true}};
+    PGresult *result = NULL;
+    const enum err_code code = query(self, "parked", params, ARRAY_LEN(params), &result, err);
+
+    (void)at;
+    for (int row = 0; code == ERR_OK && row < PQntuples(result); row++) {
+        struct parked_event event = {.stream_id = stream_id,
+                                     .offset = pg_get_i64(result, row, 0),
+                                     .version = pg_get_i64(result, row, 1),
+                                     .event_type = pg_get_str(result, row, 2),
+                                     .payload = pg_get_str(result, row, 4),
+                                     .recorded_at_us = pg_get_time_us(result, row, 5),
+                                     .reason = pg_get_str(result, row, 6)};
+        memcpy(event.event_id.bytes, PQgetvalue(result, row, 3), sizeof(event.event_id.bytes));
+        fn(arg, &event);
+    }
+    PQclear(result);
+    return code;
 }
 
 static enum err_code sink_read_heads(struct projection_sink *sink, int32_t partition,
-                                     struct stream_head *heads, size_t count, struct err *err) {
+                                     const struct sink_checkpoint *at, struct stream_head *heads,
+                                     size_t count, struct err *err) {
     struct sink_pg *self = self_of(sink);
     PGresult *result = NULL;
 
     (void)partition;
-    put_streams(self, heads, count);
-    const struct pg_param params[] = {text_param(self->projection->name),
-                                      array_param(&self->arrays[0]), array_param(&self->arrays[1])};
-    const enum err_code code =
-        pg_conn_run(&self->conn, "heads", params, ARRAY_LEN(params), true, &result, err);
+    (void)at;
+    pg_array_begin(&self->arrays[0], PG_TEXT);
     for (size_t i = 0; i < count; i++) {
+        pg_array_text(&self->arrays[0], heads[i].stream_id);
         heads[i].version = 0;
     }
+    const struct pg_param params[] = {sink_pg_array(&self->arrays[0])};
+    const enum err_code code = query(self, "heads", params, ARRAY_LEN(params), &result, err);
     for (int row = 0; code == ERR_OK && row < PQntuples(result); row++) {
         heads[pg_get_i64(result, row, 0) - 1].version = pg_get_i64(result, row, 1);
     }
     PQclear(result);
-    return retriable(code, err);
-}
-
-static enum err_code advance(struct sink_pg *self, const struct sink_batch *batch,
-                             struct err *err) {
-    const struct integer_text partition = to_text(batch->partition);
-    const struct integer_text next = to_text(batch->next);
-    const struct integer_text expected = to_text(batch->expected);
-    const bool first = batch->expected == SINK_NO_CHECKPOINT;
-    const struct pg_param params[] = {text_param(self->projection->name),
-                                      text_param(partition.text), text_param(next.text),
-                                      text_param(expected.text)};
-    int64_t rows = 0;
-    const enum err_code code =
-        execute(self, first ? "first_advance" : "advance", params, first ? 3 : 4, &rows, err);
-
-    if (code == ERR_OK && rows != 1) {
-        return err_set(err, ERR_FENCED,
-                       "postgresql: the checkpoint of partition %" PRId32 " is not %" PRId64,
-                       batch->partition, batch->expected);
-    }
     return code;
 }
 
-static enum err_code write_heads(struct sink_pg *self, const struct sink_batch *batch,
-                                 struct err *err) {
-    if (batch->head_count == 0) {
-        return ERR_OK;
-    }
-    put_streams(self, batch->heads, batch->head_count);
-    const struct pg_param params[] = {text_param(self->projection->name),
-                                      array_param(&self->arrays[0]), array_param(&self->arrays[1]),
-                                      array_param(&self->arrays[2])};
-    return execute(self, "write_heads", params, ARRAY_LEN(params), NULL, err);
+/* --- writing --- */
+
+static enum err_code refuse(const struct sink_batch *batch, struct err *err) {
+    return err_set(err, ERR_FENCED,
+                   "postgresql: the checkpoint of partition %" PRId32 " is not %" PRId64,
+                   batch->partition, batch->expected.next);
 }
 
-static void put_cell(struct pg_array *array, enum column_kind kind, const struct cell *cell) {
-    if (!cell->set) {
-        pg_array_null(array);
-        return;
+/* Compares the checkpoint and, unless the batch is to leave it, moves it. */
+static enum err_code advance(struct sink_pg *self, const struct sink_batch *batch,
+                             struct err *err) {
+    char text[7][SINK_PG_NUMBER_BYTES];
+    const struct pg_param params[] = {
+        sink_pg_text(self->options.projection->name),
+        sink_pg_text(self->stage),
+        sink_pg_number(text[0], batch->partition),
+        sink_pg_number(text[1], batch->next.next),
+        sink_pg_number(text[2], batch->next.version),
+        sink_pg_number(text[3], batch->next.epoch),
+        sink_pg_number(text[4], batch->expected.next),
+        sink_pg_number(text[5], batch->expected.version),
+        sink_pg_number(text[6], batch->expected.epoch),
+    };
+    const bool first = !checkpoint_exists(&batch->expected);
+    int64_t rows = 0;
+    enum err_code code;
+
+    if (!checkpoint_exists(&batch->next)) {
+        assert(first);
+        code = execute(self, "same", params, 3, &rows, err);
+        return code == ERR_OK && rows != 0 ? refuse(batch, err) : code;
     }
-    switch (kind) {
-    case COLUMN_TEXT:
-        pg_array_text(array, cell->text);
-        break;
-    case COLUMN_I64:
-        pg_array_i64(array, cell->number);
-        break;
-    case COLUMN_TIME:
-        pg_array_time(array, cell->number);
-        break;
-    case COLUMN_DATE:
-        pg_array_i32(array, (int32_t)(cell->number - EPOCH_DAYS));
-        break;
-    case COLUMN_UUID:
-        pg_array_uuid(array, &cell->uuid);
-        break;
-    }
+    code = execute(self, first ? "first_advance" : "advance", params, first ? 6 : 9, &rows, err);
+    return code == ERR_OK && rows != 1 ? refuse(batch, err) : code;
 }
 
 static enum err_code write_table(struct sink_pg *self, size_t index, const struct sink_batch *batch,
                                  struct err *err) {
-    const struct model_table *table = self->projection->tables[index];
+    const struct model_table *table = self->options.projection->tables[index];
     struct pg_param params[MODEL_COLUMNS_MAX];
     size_t rows = 0;
 
     for (size_t i = 0; i < table->column_count; i++) {
-        pg_array_begin(&self->arrays[i], element_type(table->columns[i].kind));
+        pg_array_begin(&self->arrays[i], sink_pg_type(table->columns[i].kind));
     }
     for (size_t r = 0; r < batch->row_count; r++) {
         if (batch->rows[r].table != table) {
@@ -329,16 +294,77 @@ static enum err_code write_table(struct sink_pg *self, size_t index, const struc
         }
         rows++;
         for (size_t i = 0; i < table->column_count; i++) {
-            put_cell(&self->arrays[i], table->columns[i].kind, &batch->rows[r].cells[i]);
+            sink_pg_put_cell(&self->arrays[i], table->columns[i].kind, &batch->rows[r].cells[i]);
         }
     }
     if (rows == 0) {
         return ERR_OK;
     }
     for (size_t i = 0; i < table->column_count; i++) {
-        params[i] = array_param(&self->arrays[i]);
+        params[i] = sink_pg_array(&self->arrays[i]);
     }
     return execute(self, self->names[index], params, table->column_count, NULL, err);
+}
+
+static enum err_code release(struct sink_pg *self, const struct sink_batch *batch,
+                             struct err *err) {
+    char number[SINK_PG_NUMBER_BYTES];
+
+    pg_array_begin(&self->arrays[0], PG_TEXT);
+    for (size_t i = 0; i < batch->released_count; i++) {
+        pg_array_text(&self->arrays[0], batch->released[i]);
+    }
+    const struct pg_param params[] = {
+        sink_pg_text(self->options.projection->name), sink_pg_text(self->stage),
+        sink_pg_number(number, batch->partition), sink_pg_array(&self->arrays[0])};
+    return execute(self, "release", params, ARRAY_LEN(params), NULL, err);
+}
+
+static enum err_code park(struct sink_pg *self, const struct sink_batch *batch, struct err *err) {
+    static const enum pg_type types[] = {PG_TEXT, PG_INT8,  PG_INT8,        PG_TEXT,
+                                         PG_UUID, PG_BYTEA, PG_TIMESTAMPTZ, PG_TEXT};
+    char number[SINK_PG_NUMBER_BYTES];
+    struct pg_param params[3 + ARRAY_LEN(types)] = {sink_pg_text(self->options.projection->name),
+                                                    sink_pg_text(self->stage),
+                                                    sink_pg_number(number, batch->partition)};
+
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        pg_array_begin(&self->arrays[i], types[i]);
+    }
+    for (size_t i = 0; i < batch->parked_count; i++) {
+        const struct parked_event *event = &batch->parked[i];
+        pg_array_text(&self->arrays[0], event->stream_id);
+        pg_array_i64(&self->arrays[1], event->offset);
+        pg_array_i64(&self->arrays[2], event->version);
+        pg_array_text(&self->arrays[3], event->event_type);
+        pg_array_uuid(&self->arrays[4], &event->event_id);
+        pg_array_text(&self->arrays[5], event->payload);
+        pg_array_time(&self->arrays[6], event->recorded_at_us);
+        pg_array_text_or_null(&self->arrays[7], event->reason);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        params[3 + i] = sink_pg_array(&self->arrays[i]);
+    }
+    return execute(self, "park", params, ARRAY_LEN(params), NULL, err);
+}
+
+static enum err_code declare_void(struct sink_pg *self, const struct sink_batch *batch,
+                                  struct err *err) {
+    char number[SINK_PG_NUMBER_BYTES];
+
+    pg_array_begin(&self->arrays[0], PG_TEXT);
+    pg_array_begin(&self->arrays[1], PG_INT8);
+    pg_array_begin(&self->arrays[2], PG_INT8);
+    for (size_t i = 0; i < batch->void_count; i++) {
+        pg_array_text(&self->arrays[0], batch->voids[i].stream_id);
+        pg_array_i64(&self->arrays[1], batch->voids[i].first);
+        pg_array_i64(&self->arrays[2], batch->voids[i].last);
+    }
+    const struct pg_param params[] = {
+        sink_pg_text(self->options.projection->name), sink_pg_number(number, batch->partition),
+        sink_pg_array(&self->arrays[0]), sink_pg_array(&self->arrays[1]),
+        sink_pg_array(&self->arrays[2])};
+    return execute(self, "void", params, ARRAY_LEN(params), NULL, err);
 }
 
 static enum err_code end_transaction(struct sink_pg *self, enum err_code code, struct err *err) {
@@ -351,9 +377,11 @@ static enum err_code end_transaction(struct sink_pg *self, enum err_code code, s
     const enum err_code ended =
         pg_conn_run(&self->conn, commit ? "commit" : "rollback", NULL, 0, true, &result, NULL);
     PQclear(result);
+    if (ended != ERR_OK) {
+        pg_conn_close(&self->conn);
+    }
     if (commit && ended != ERR_OK) {
         /* Committed or not: the checkpoint tells, at the next try. */
-        pg_conn_close(&self->conn);
         return err_set(err, ERR_UNAVAILABLE, "postgresql: no answer to commit");
     }
     return code;
@@ -368,49 +396,63 @@ static enum err_code sink_apply(struct projection_sink *sink, const struct sink_
         return code;
     }
     code = advance(self, batch, err);
-    if (code == ERR_OK) {
-        code = write_heads(self, batch, err);
-    }
-    for (size_t i = 0; code == ERR_OK && i < self->projection->table_count; i++) {
-        if (self->projection->tables[i]->stores & STORE_PG) {
+    for (size_t i = 0; code == ERR_OK && i < self->options.projection->table_count; i++) {
+        if (self->options.projection->tables[i]->stores & STORE_PG) {
             code = write_table(self, i, batch, err);
         }
     }
+    if (code == ERR_OK && batch->released_count > 0) {
+        code = release(self, batch, err);
+    }
+    if (code == ERR_OK && batch->parked_count > 0) {
+        code = park(self, batch, err);
+    }
+    if (code == ERR_OK && batch->void_count > 0) {
+        code = declare_void(self, batch, err);
+    }
     return end_transaction(self, code, err);
 }
+
+/* --- life --- */
 
 static void sink_free(struct projection_sink *sink) {
     struct sink_pg *self = self_of(sink);
 
     pg_conn_release(&self->conn);
-    for (size_t i = 0; i < MODEL_COLUMNS_MAX; i++) {
+    for (size_t i = 0; i < ARRAYS; i++) {
         pg_array_release(&self->arrays[i]);
     }
-    for (size_t i = 0; i < self->projection->table_count; i++) {
+    for (size_t i = 0; i < self->options.projection->table_count; i++) {
         buf_release(&self->sql[i]);
     }
+    buf_release(&self->heads_sql);
     mem_free(self);
 }
 
 struct projection_sink *sink_pg_new(const struct sink_pg_options *options) {
     static const struct projection_sink_ops ops = {
         .name = "postgresql",
-        .read_checkpoint = sink_read_checkpoint,
+        .read_checkpoints = sink_read_checkpoints,
+        .read_exceptions = sink_read_exceptions,
+        .read_parked = sink_read_parked,
         .read_heads = sink_read_heads,
         .apply = sink_apply,
         .free = sink_free,
     };
+    static const struct pg_statement ends[] = {{"commit", "COMMIT"}, {"rollback", "ROLLBACK"}};
     struct sink_pg *self = mem_zalloc(sizeof(*self));
 
     self->base.ops = &ops;
     self->base.store = STORE_PG;
-    self->projection = options->projection;
-    make_statements(self);
-    self->statements[self->statement_count++] = (struct pg_statement){"commit", "COMMIT"};
-    self->statements[self->statement_count++] = (struct pg_statement){"rollback", "ROLLBACK"};
-    for (size_t i = 0; i < MODEL_COLUMNS_MAX; i++) {
+    self->options = *options;
+    self->stage = options->stage == SINK_LIVE ? "live" : "build";
+    for (size_t i = 0; i < ARRAYS; i++) {
         pg_array_init(&self->arrays[i]);
     }
+    make_statements(self);
+    self->statements[self->statement_count++] = ends[0];
+    self->statements[self->statement_count++] = ends[1];
+    assert(self->statement_count <= STATEMENTS_MAX);
     pg_conn_init(&self->conn, &(struct pg_conn_options){
                                   .url = options->url,
                                   .application_name = "daybook-projector",

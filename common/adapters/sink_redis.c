@@ -1,428 +1,474 @@
 #include "common/adapters/sink_redis.h"
 
 #include <assert.h>
-#include <hiredis.h>
 #include <inttypes.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "common/adapters/redis_url.h"
-#include "common/base/clock.h"
+#include "common/adapters/redis_link.h"
+#include "common/adapters/redis_model.h"
 #include "common/base/mem.h"
-#include "common/base/uuid.h"
-#include "common/runtime/backoff.h"
-
-enum { ARGUMENTS_BYTES_MAX = 64 * 1024 * 1024, SHA_BYTES = 41 };
 
 /*
- * KEYS: checkpoint, rows. ARGV: expected checkpoint ('' for none), next, then for each row its
- * version
- * ('' for none), the number of its fields, and the fields. Versions stay below 2^53, so comparing
- * them as Lua's doubles is exact; values are only stored.
+ * KEYS: checkpoint, parked streams, voids; then one per hash, list, released and parked stream.
+ * ARGV: expected checkpoint ('' for none), the next one ('' to leave it), how many hashes, lists,
+ * released and parked streams, voids there are; then for each
+ *   hash      version, number of fields and values, fields and values
+ *   list      its longest length, number of elements, elements ascending, each of which begins
+ *             with its version
+ *   released  stream
+ *   parked    stream, element
+ *   void      field, last version
+ * Versions stay below 2^53, so comparing them as Lua's doubles is exact; values are only stored.
  */
-static const char script[] =
+static const char apply_script[] =
     "local stored = redis.call('GET', KEYS[1]) or ''\n"
+    "if string.find(stored, '^%d+$') then stored = stored .. ' 1 0 0' end\n"
     "if stored ~= ARGV[1] then return {0, stored} end\n"
-    "local a = 3\n"
-    "for i = 2, #KEYS do\n"
-    "  local version, count = ARGV[a], 2 * tonumber(ARGV[a + 1])\n"
-    "  a = a + 2\n"
-    "  local old = version ~= '' and redis.call('HGET', KEYS[i], 'version')\n"
-    "  if not old or tonumber(old) < tonumber(version) then\n"
-    "    redis.call('HSET', KEYS[i], unpack(ARGV, a, a + count - 1))\n"
+    "local k, a = 4, 8\n"
+    "for i = 1, tonumber(ARGV[3]) do\n"
+    "  local count = tonumber(ARGV[a + 1])\n"
+    "  local old = redis.call('HGET', KEYS[k], 'version')\n"
+    "  if not old or tonumber(old) < tonumber(ARGV[a]) then\n"
+    "    redis.call('HSET', KEYS[k], unpack(ARGV, a + 2, a + 1 + count))\n"
     "  end\n"
-    "  a = a + count\n"
+    "  k, a = k + 1, a + 2 + count\n"
     "end\n"
-    "redis.call('SET', KEYS[1], ARGV[2])\n"
+    "for i = 1, tonumber(ARGV[4]) do\n"
+    "  local longest, first, last = tonumber(ARGV[a]), a + 2, a + 1 + tonumber(ARGV[a + 1])\n"
+    "  local newest = redis.call('LINDEX', KEYS[k], 0)\n"
+    "  newest = newest and tonumber(string.match(newest, '^%d+')) or 0\n"
+    "  k, a = k + 1, last + 1\n"
+    "  while first <= last and newest > 0\n"
+    "    and tonumber(string.match(ARGV[first], '^%d+')) <= newest do first = first + 1 end\n"
+    "  if first <= last\n"
+    "    and redis.call('LPUSH', KEYS[k - 1], unpack(ARGV, first, last)) > longest then\n"
+    "    redis.call('LTRIM', KEYS[k - 1], 0, longest - 1)\n"
+    "  end\n"
+    "end\n"
+    "for i = 1, tonumber(ARGV[5]) do\n"
+    "  redis.call('HDEL', KEYS[2], ARGV[a])\n"
+    "  redis.call('DEL', KEYS[k])\n"
+    "  k, a = k + 1, a + 1\n"
+    "end\n"
+    "for i = 1, tonumber(ARGV[6]) do\n"
+    "  redis.call('HSETNX', KEYS[2], ARGV[a], ARGV[a + 1])\n"
+    "  redis.call('RPUSH', KEYS[k], ARGV[a + 1])\n"
+    "  k, a = k + 1, a + 2\n"
+    "end\n"
+    "for i = 1, tonumber(ARGV[7]) do\n"
+    "  redis.call('HSET', KEYS[3], ARGV[a], ARGV[a + 1])\n"
+    "  a = a + 2\n"
+    "end\n"
+    "if ARGV[2] ~= '' then redis.call('SET', KEYS[1], ARGV[2]) end\n"
     "return {1, ARGV[2]}\n";
+
+static const char *const scripts[] = {apply_script};
 
 struct sink_redis {
     struct projection_sink base;
     struct sink_redis_options options;
-    struct redis_url url;
-    redisContext *redis;
-    char sha[SHA_BYTES];
-    struct backoff backoff;
-    int64_t retry_at_us;
-    const struct model_table *table; /* the one keyed by stream id */
-    struct buf bytes;                /* the arguments of one call, back to back */
-    size_t *ends;                    /* end of each argument in bytes */
-    size_t argument_count;
-    size_t argument_cap;
-    const char **pointers;
-    size_t *lengths;
+    struct redis_link link;
+    const struct row **rows; /* of one batch: hashes, then lists sorted by stream and version */
+    size_t row_cap;
 };
 
 static struct sink_redis *self_of(struct projection_sink *sink) {
     return (struct sink_redis *)(void *)sink;
 }
 
-/* --- arguments --- */
-
-static void end_argument(struct sink_redis *self) {
-    if (self->argument_count == self->argument_cap) {
-        self->argument_cap = self->argument_cap > 0 ? 2 * self->argument_cap : 256;
-        self->ends = mem_resize(self->ends, self->argument_cap, sizeof(size_t));
-        self->pointers = mem_resize(self->pointers, self->argument_cap, sizeof(char *));
-        self->lengths = mem_resize(self->lengths, self->argument_cap, sizeof(size_t));
-    }
-    self->ends[self->argument_count++] = self->bytes.len;
-}
-
-static void put_argument(struct sink_redis *self, struct str value) {
-    buf_put_str(&self->bytes, value);
-    end_argument(self);
-}
-
-static void put_number(struct sink_redis *self, int64_t value) {
-    buf_put_i64(&self->bytes, value);
-    end_argument(self);
-}
-
-static void begin_arguments(struct sink_redis *self) {
-    buf_clear(&self->bytes);
-    self->argument_count = 0;
-}
+/* --- keys --- */
 
 static void put_checkpoint_key(struct sink_redis *self, int32_t partition) {
-    buf_printf(&self->bytes, "{p%" PRId32 "}:checkpoint:%s", partition,
-               self->options.projection->name);
-    end_argument(self);
+    redis_link_printf(&self->link, "{p%" PRId32 "}:checkpoint:%s%s", partition,
+                      self->options.projection->name,
+                      self->options.stage == SINK_LIVE ? "" : "#build");
 }
 
-static void put_stream_key(struct sink_redis *self, int32_t partition, struct str stream_id) {
-    buf_printf(&self->bytes, "{p%" PRId32 "}:%s:", partition, self->table->redis_prefix);
-    put_argument(self, stream_id);
+static void put_parked_key(struct sink_redis *self, int32_t partition, int64_t model) {
+    redis_link_printf(&self->link, "{p%" PRId32 "}:parked:%s%s", partition,
+                      self->options.projection->name, redis_model_suffix(model).text);
 }
 
-static void put_cell(struct sink_redis *self, enum column_kind kind, const struct cell *cell) {
-    char text[UUID_TEXT_BYTES];
-
-    switch (kind) {
-    case COLUMN_TEXT:
-        put_argument(self, cell->text);
-        break;
-    case COLUMN_UUID:
-        uuid_format(text, &cell->uuid);
-        put_argument(self, str_from(text));
-        break;
-    case COLUMN_I64:
-    case COLUMN_TIME:
-    case COLUMN_DATE:
-        put_number(self, cell->number);
-        break;
-    }
+static void put_parked_list_key(struct sink_redis *self, int32_t partition, int64_t model,
+                                struct str stream_id) {
+    redis_link_printf(&self->link, "{p%" PRId32 "}:parked:%s%s:%.*s", partition,
+                      self->options.projection->name, redis_model_suffix(model).text,
+                      STR_ARG(stream_id));
 }
 
-static void put_row_key(struct sink_redis *self, int32_t partition, const struct row *row) {
-    buf_printf(&self->bytes, "{p%" PRId32 "}:%s", partition, row->table->redis_prefix);
-    for (size_t i = 0; i < row->table->key_count; i++) {
-        buf_put_char(&self->bytes, ':');
-        if (row->table->columns[i].kind == COLUMN_TEXT) {
-            buf_put_str(&self->bytes, row->cells[i].text);
-        } else {
-            buf_put_i64(&self->bytes, row->cells[i].number);
-        }
-    }
-    end_argument(self);
+static void put_void_key(struct sink_redis *self, int32_t partition) {
+    redis_link_printf(&self->link, "{p%" PRId32 "}:void:%s", partition,
+                      self->options.projection->name);
 }
 
-static void put_row_fields(struct sink_redis *self, const struct row *row) {
-    const struct model_table *table = row->table;
-    int64_t fields = 0;
-
-    for (size_t i = table->key_count; i < table->column_count; i++) {
-        fields += row->cells[i].set;
-    }
-    assert(table->version_column >= 0 && row->cells[table->version_column].set);
-    put_number(self, row->cells[table->version_column].number);
-    put_number(self, fields);
-    for (size_t i = table->key_count; i < table->column_count; i++) {
-        if (row->cells[i].set) {
-            put_argument(self, str_from(table->columns[i].name));
-            put_cell(self, table->columns[i].kind, &row->cells[i]);
-        }
-    }
+static void put_row_key(struct sink_redis *self, int32_t partition, int64_t model,
+                        const struct model_table *table, struct str stream_id) {
+    redis_model_put_key(&self->link.bytes, partition, table, model, stream_id);
+    redis_link_end(&self->link);
 }
 
-/* --- the connection --- */
+/* --- reading --- */
 
-static void disconnect(struct sink_redis *self) {
-    if (self->redis != NULL) {
-        redisFree(self->redis);
-        self->redis = NULL;
-    }
-}
-
-static enum err_code failed(struct sink_redis *self, const char *why, struct err *err) {
-    const int64_t wait_ms = backoff_next_ms(&self->backoff);
-    const enum err_code code = err_set(err, ERR_UNAVAILABLE, "redis: %s", why);
-
-    if (self->options.health != NULL) {
-        health_fail(self->options.health, "%s", why);
-    }
-    disconnect(self); /* `why` may be the connection's */
-    self->retry_at_us = clock_monotonic_us() + wait_ms * 1000;
-    return code;
-}
-
-/* Sends the gathered arguments as one command and waits for its reply, which is the caller's. An
- * error reply is returned as such. NULL: the connection is lost. */
-static redisReply *call(struct sink_redis *self) {
-    size_t start = 0;
-
-    for (size_t i = 0; i < self->argument_count; i++) {
-        self->pointers[i] = self->bytes.ptr + start;
-        self->lengths[i] = self->ends[i] - start;
-        start = self->ends[i];
-    }
-    return redisCommandArgv(self->redis, (int)self->argument_count, self->pointers, self->lengths);
-}
-
-static redisReply *call_texts(struct sink_redis *self, const char *const *texts, size_t count) {
-    begin_arguments(self);
-    for (size_t i = 0; i < count; i++) {
-        put_argument(self, str_from(texts[i]));
-    }
-    return call(self);
-}
-
-/* For set-up: any reply but an error will do. */
-static enum err_code expect_fine(struct sink_redis *self, redisReply *reply, struct err *err) {
-    enum err_code code = ERR_OK;
-
-    if (reply == NULL) {
-        return failed(self, self->redis->errstr, err);
-    }
-    if (reply->type == REDIS_REPLY_ERROR) {
-        code = failed(self, reply->str, err);
-    }
-    freeReplyObject(reply);
-    return code;
-}
-
-static enum err_code authenticate(struct sink_redis *self, struct err *err) {
-    char database[24];
-    const char *const auth[] = {"AUTH", self->url.user, self->url.password};
-    const char *const plain_auth[] = {"AUTH", self->url.password};
-    const char *const select[] = {"SELECT", database};
-    enum err_code code = ERR_OK;
-
-    (void)snprintf(database, sizeof(database), "%" PRId64, self->url.database);
-    if (self->url.password[0] != '\0') {
-        code = expect_fine(self,
-                           self->url.user[0] != '\0' ? call_texts(self, auth, 3)
-                                                     : call_texts(self, plain_auth, 2),
-                           err);
-    }
-    if (code == ERR_OK && self->url.database != 0) {
-        code = expect_fine(self, call_texts(self, select, 2), err);
-    }
-    return code;
-}
-
-static enum err_code load_script(struct sink_redis *self, struct err *err) {
-    const char *const load[] = {"SCRIPT", "LOAD", script};
-    redisReply *reply = call_texts(self, load, 3);
-
-    if (reply != NULL && reply->type == REDIS_REPLY_STRING && reply->len < SHA_BYTES) {
-        memcpy(self->sha, reply->str, reply->len + 1);
-    }
-    return expect_fine(self, reply, err);
-}
-
-/* The first projector writes the partition count, all others must agree with it. */
-static enum err_code agree_on_partitions(struct sink_redis *self, struct err *err) {
-    char count[16];
-    const char *const set[] = {"SET", "daybook:partitions", count, "NX"};
-    const char *const get[] = {"GET", "daybook:partitions"};
-
-    (void)snprintf(count, sizeof(count), "%" PRId32, self->options.partitions);
-    const enum err_code code = expect_fine(self, call_texts(self, set, 4), err);
-    if (code != ERR_OK) {
-        return code;
-    }
-    redisReply *reply = call_texts(self, get, 2);
-    if (reply != NULL && reply->type == REDIS_REPLY_STRING && strcmp(reply->str, count) != 0) {
-        char why[128];
-        (void)snprintf(why, sizeof(why),
-                       "its keys are made for %.16s partitions, DAYBOOK_TOPIC_PARTITIONS is %s",
-                       reply->str, count);
-        freeReplyObject(reply);
-        return failed(self, why, err);
-    }
-    return expect_fine(self, reply, err);
-}
-
-static enum err_code ensure(struct sink_redis *self, struct err *err) {
-    const int64_t now_us = clock_monotonic_us();
-    const struct timeval timeout = {self->options.timeout_ms / 1000,
-                                    (self->options.timeout_ms % 1000) * 1000};
-
-    if (self->redis != NULL) {
+static enum err_code read_checkpoint_reply(const redisReply *reply, struct sink_checkpoint *out,
+                                           struct err *err) {
+    if (reply->type == REDIS_REPLY_NIL) {
+        *out = (struct sink_checkpoint){.next = SINK_NO_CHECKPOINT};
         return ERR_OK;
     }
-    if (now_us < self->retry_at_us) {
-        return err_set(err, ERR_UNAVAILABLE, "redis: not connected");
-    }
-    self->redis = redisConnectWithTimeout(self->url.host, self->url.port, timeout);
-    if (self->redis == NULL || self->redis->err != 0) {
-        return failed(self, self->redis != NULL ? self->redis->errstr : "out of memory", err);
-    }
-    (void)redisSetTimeout(self->redis, timeout);
-    enum err_code code = authenticate(self, err);
-    if (code == ERR_OK) {
-        code = load_script(self, err);
-    }
-    if (code == ERR_OK) {
-        code = agree_on_partitions(self, err);
-    }
-    if (code == ERR_OK) {
-        backoff_reset(&self->backoff);
-        if (self->options.health != NULL) {
-            health_ok(self->options.health);
-        }
-        log_info(self->options.log, log_event("redis.connected"),
-                 log_cstr("projection", self->options.projection->name));
-    }
-    return code;
+    return redis_model_parse_checkpoint(redis_reply_str(reply), out)
+               ? ERR_OK
+               : err_set(err, ERR_CORRUPT, "redis: a checkpoint is no checkpoint: \"%.40s\"",
+                         reply->str != NULL ? reply->str : "");
 }
 
-/* --- the port --- */
-
-static enum err_code sink_read_checkpoint(struct projection_sink *sink, int32_t partition,
-                                          int64_t *next, struct err *err) {
+static enum err_code sink_read_checkpoints(struct projection_sink *sink, const int32_t *partitions,
+                                           size_t count, struct sink_checkpoint *out,
+                                           struct err *err) {
     struct sink_redis *self = self_of(sink);
-    enum err_code code = ensure(self, err);
+    enum err_code code = redis_link_ensure(&self->link, err);
+    bool missing = false;
 
-    if (code != ERR_OK) {
-        return code;
+    for (size_t i = 0; code == ERR_OK && i < count; i++) {
+        redis_link_begin(&self->link);
+        redis_link_put(&self->link, STR("GET"));
+        put_checkpoint_key(self, partitions[i]);
+        code = redis_link_send(&self->link, err);
     }
-    begin_arguments(self);
-    put_argument(self, STR("GET"));
-    put_checkpoint_key(self, partition);
-    redisReply *reply = call(self);
-    if (reply != NULL && reply->type == REDIS_REPLY_NIL) {
-        *next = SINK_NO_CHECKPOINT;
+    enum err_code first = code;
+    for (size_t i = 0; code == ERR_OK && i < count; i++) {
+        redisReply *reply = NULL;
+        code = redis_link_reply(&self->link, &reply, err);
+        if (code == ERR_OK) {
+            const enum err_code read = read_checkpoint_reply(reply, &out[i], err);
+            first = first == ERR_OK ? read : first;
+            missing = missing || !checkpoint_exists(&out[i]);
+        }
         freeReplyObject(reply);
-        /* What took the checkpoint may have taken this key too, and readers need it. */
-        return agree_on_partitions(self, err);
     }
-    if (reply != NULL && reply->type == REDIS_REPLY_STRING &&
-        !str_to_i64(str_of(reply->str, reply->len), next)) {
-        freeReplyObject(reply);
-        return err_set(err, ERR_CORRUPT,
-                       "redis: the checkpoint of partition %" PRId32 " is not a number", partition);
-    }
-    return expect_fine(self, reply, err);
+    code = code == ERR_OK ? first : code;
+    /* What took the checkpoint may have taken the partition count too, and readers need it. */
+    return code == ERR_OK && missing ? redis_link_agree(&self->link, err) : code;
 }
 
 static enum err_code sink_read_heads(struct projection_sink *sink, int32_t partition,
-                                     struct stream_head *heads, size_t count, struct err *err) {
+                                     const struct sink_checkpoint *at, struct stream_head *heads,
+                                     size_t count, struct err *err) {
     struct sink_redis *self = self_of(sink);
-    enum err_code code = ensure(self, err);
+    const struct model_table *table = self->options.projection->heads;
+    const bool list = table->redis_list_max > 0;
+    enum err_code code = redis_link_ensure(&self->link, err);
 
     for (size_t i = 0; code == ERR_OK && i < count; i++) {
-        size_t start = 0;
-        begin_arguments(self);
-        put_argument(self, STR("HGET"));
-        put_stream_key(self, partition, heads[i].stream.stream_id);
-        put_argument(self, STR("version"));
-        for (size_t j = 0; j < self->argument_count; j++) {
-            self->pointers[j] = self->bytes.ptr + start;
-            self->lengths[j] = self->ends[j] - start;
-            start = self->ends[j];
-        }
-        if (redisAppendCommandArgv(self->redis, (int)self->argument_count, self->pointers,
-                                   self->lengths) != REDIS_OK) {
-            return failed(self, self->redis->errstr, err);
-        }
+        redis_link_begin(&self->link);
+        redis_link_put(&self->link, list ? STR("LINDEX") : STR("HGET"));
+        put_row_key(self, partition, at->model, table, heads[i].stream_id);
+        redis_link_put(&self->link, list ? STR("0") : STR("version"));
+        code = redis_link_send(&self->link, err);
     }
+    bool broken = false;
     for (size_t i = 0; code == ERR_OK && i < count; i++) {
-        void *raw = NULL;
+        redisReply *reply = NULL;
+        code = redis_link_reply(&self->link, &reply, err);
         heads[i].version = 0;
-        if (redisGetReply(self->redis, &raw) != REDIS_OK) {
-            return failed(self, self->redis->errstr, err);
-        }
-        redisReply *reply = raw;
-        if (reply->type == REDIS_REPLY_STRING &&
-            !str_to_i64(str_of(reply->str, reply->len), &heads[i].version)) {
-            code = err_set(err, ERR_CORRUPT, "redis: the version of %.*s is not a number",
-                           STR_ARG(heads[i].stream.stream_id));
-        } else if (reply->type == REDIS_REPLY_ERROR) {
-            code = failed(self, reply->str, err);
+        if (code == ERR_OK && reply->type == REDIS_REPLY_STRING) {
+            const struct str text = redis_reply_str(reply);
+            const char *tab = list ? memchr(text.ptr, '\t', text.len) : NULL;
+            const size_t len = tab != NULL ? (size_t)(tab - text.ptr) : text.len;
+            broken = !str_to_i64(str_of(text.ptr, len), &heads[i].version) || broken;
         }
         freeReplyObject(reply);
     }
-    if (code == ERR_CORRUPT) {
-        disconnect(self); /* replies may be left unread */
+    return code == ERR_OK && broken
+               ? err_set(err, ERR_CORRUPT, "redis: a row's version is not a number")
+               : code;
+}
+
+/* The parked streams' hash, then the length of each one's list. */
+static enum err_code read_parked_streams(struct sink_redis *self, int32_t partition,
+                                         const struct sink_checkpoint *at,
+                                         const struct sink_exceptions *into, struct err *err) {
+    redisReply *all = NULL;
+
+    redis_link_begin(&self->link);
+    redis_link_put(&self->link, STR("HGETALL"));
+    put_parked_key(self, partition, at->model);
+    enum err_code code = redis_link_call(&self->link, &all, err);
+    for (size_t i = 0; code == ERR_OK && i + 1 < all->elements; i += 2) {
+        struct parked_event first = {.stream_id = redis_reply_str(all->element[i])};
+        redisReply *length = NULL;
+        if (!redis_model_parse_parked(redis_reply_str(all->element[i + 1]), &first)) {
+            code = err_set(err, ERR_CORRUPT, "redis: a parked event can't be read");
+            break;
+        }
+        redis_link_begin(&self->link);
+        redis_link_put(&self->link, STR("LLEN"));
+        put_parked_list_key(self, partition, at->model, first.stream_id);
+        code = redis_link_call(&self->link, &length, err);
+        if (code == ERR_OK) {
+            into->parked(into->arg, &first, length->integer);
+        }
+        freeReplyObject(length);
     }
+    freeReplyObject(all);
     return code;
 }
 
-static void put_batch(struct sink_redis *self, const struct sink_batch *batch) {
-    begin_arguments(self);
-    put_argument(self, STR("EVALSHA"));
-    put_argument(self, str_from(self->sha));
-    put_number(self, (int64_t)batch->row_count + 1);
+static enum err_code read_voids(struct sink_redis *self, int32_t partition,
+                                const struct sink_exceptions *into, struct err *err) {
+    redisReply *all = NULL;
+
+    redis_link_begin(&self->link);
+    redis_link_put(&self->link, STR("HGETALL"));
+    put_void_key(self, partition);
+    const enum err_code code = redis_link_call(&self->link, &all, err);
+    for (size_t i = 0; code == ERR_OK && i + 1 < all->elements; i += 2) {
+        const struct str field = redis_reply_str(all->element[i]);
+        const char *slash = memrchr(field.ptr, '/', field.len);
+        struct void_range range = {0};
+        if (slash == NULL) {
+            continue;
+        }
+        const size_t len = (size_t)(slash - field.ptr);
+        range.stream_id = str_of(field.ptr, len);
+        if (str_to_i64(str_of(slash + 1, field.len - len - 1), &range.first) &&
+            str_to_i64(redis_reply_str(all->element[i + 1]), &range.last)) {
+            into->voided(into->arg, &range);
+        }
+    }
+    freeReplyObject(all);
+    return code;
+}
+
+static enum err_code sink_read_exceptions(struct projection_sink *sink, int32_t partition,
+                                          const struct sink_checkpoint *at,
+                                          const struct sink_exceptions *into, struct err *err) {
+    struct sink_redis *self = self_of(sink);
+    enum err_code code = redis_link_ensure(&self->link, err);
+
+    if (code == ERR_OK) {
+        code = read_parked_streams(self, partition, at, into, err);
+    }
+    return code == ERR_OK ? read_voids(self, partition, into, err) : code;
+}
+
+static enum err_code sink_read_parked(struct projection_sink *sink, int32_t partition,
+                                      const struct sink_checkpoint *at, struct str stream_id,
+                                      sink_parked_fn *fn, void *arg, struct err *err) {
+    struct sink_redis *self = self_of(sink);
+    enum err_code code = redis_link_ensure(&self->link, err);
+    redisReply *all = NULL;
+
+    if (code == ERR_OK) {
+        redis_link_begin(&self->link);
+        redis_link_put(&self->link, STR("LRANGE"));
+        put_parked_list_key(self, partition, at->model, stream_id);
+        redis_link_put(&self->link, STR("0"));
+        redis_link_put(&self->link, STR("-1"));
+        code = redis_link_call(&self->link, &all, err);
+    }
+    for (size_t i = 0; code == ERR_OK && i < all->elements; i++) {
+        struct parked_event event = {.stream_id = stream_id};
+        if (!redis_model_parse_parked(redis_reply_str(all->element[i]), &event)) {
+            code = err_set(err, ERR_CORRUPT, "redis: a parked event can't be read");
+        } else {
+            fn(arg, &event);
+        }
+    }
+    freeReplyObject(all);
+    return code;
+}
+
+/* --- writing --- */
+
+/* Hashes first; lists after them by stream, versions ascending. */
+static int compare_rows(const void *left, const void *right) {
+    const struct row *a = *(const struct row *const *)left;
+    const struct row *b = *(const struct row *const *)right;
+    const bool list_a = a->table->redis_list_max > 0;
+    const bool list_b = b->table->redis_list_max > 0;
+
+    if (!list_a || !list_b || a->table != b->table) {
+        return list_a != list_b ? list_a - list_b : (a > b) - (a < b);
+    }
+    const int by_stream = str_cmp(a->cells[0].text, b->cells[0].text);
+    const int64_t version_a = a->cells[a->table->version_column].number;
+    const int64_t version_b = b->cells[b->table->version_column].number;
+    return by_stream != 0 ? by_stream : (version_a > version_b) - (version_a < version_b);
+}
+
+/* How many rows from `first` on go into the same list; 1 for a hash. */
+static size_t run_length(const struct sink_redis *self, const struct sink_batch *batch,
+                         size_t first) {
+    const struct row *row = self->rows[first];
+    size_t end = first + 1;
+
+    while (row->table->redis_list_max > 0 && end < batch->row_count &&
+           self->rows[end]->table == row->table &&
+           str_eq(self->rows[end]->cells[0].text, row->cells[0].text)) {
+        end++;
+    }
+    return end - first;
+}
+
+static void put_hash(struct sink_redis *self, const struct row *row) {
+    const struct model_table *table = row->table;
+    int64_t fields = 0;
+
+    for (size_t i = 1; i < table->column_count; i++) {
+        fields += row->cells[i].set;
+    }
+    assert(row->cells[table->version_column].set);
+    redis_link_put_number(&self->link, row->cells[table->version_column].number);
+    redis_link_put_number(&self->link, 2 * fields);
+    for (size_t i = 1; i < table->column_count; i++) {
+        if (row->cells[i].set) {
+            redis_link_put(&self->link, str_from(table->columns[i].name));
+            redis_model_put_cell(&self->link.bytes, table->columns[i].kind, &row->cells[i]);
+            redis_link_end(&self->link);
+        }
+    }
+}
+
+static void put_list(struct sink_redis *self, size_t first, size_t count) {
+    const struct model_table *table = self->rows[first]->table;
+    const size_t longest = (size_t)table->redis_list_max;
+    const size_t skip = count > longest ? count - longest : 0;
+
+    redis_link_put_number(&self->link, table->redis_list_max);
+    redis_link_put_number(&self->link, (int64_t)(count - skip));
+    for (size_t i = first + skip; i < first + count; i++) {
+        redis_model_put_element(&self->link.bytes, self->rows[i]);
+        redis_link_end(&self->link);
+    }
+}
+
+static void put_checkpoint(struct sink_redis *self, const struct sink_checkpoint *at) {
+    if (checkpoint_exists(at)) {
+        redis_model_put_checkpoint(&self->link.bytes, at);
+    }
+    redis_link_end(&self->link);
+}
+
+static void put_keys(struct sink_redis *self, const struct sink_batch *batch, int64_t model,
+                     size_t groups) {
+    redis_link_put_number(&self->link,
+                          (int64_t)(3 + groups + batch->released_count + batch->parked_count));
     put_checkpoint_key(self, batch->partition);
-    for (size_t i = 0; i < batch->row_count; i++) {
-        put_row_key(self, batch->partition, &batch->rows[i]);
+    put_parked_key(self, batch->partition, model);
+    put_void_key(self, batch->partition);
+    for (size_t i = 0; i < batch->row_count; i += run_length(self, batch, i)) {
+        put_row_key(self, batch->partition, model, self->rows[i]->table,
+                    self->rows[i]->cells[0].text);
     }
-    if (batch->expected == SINK_NO_CHECKPOINT) {
-        put_argument(self, STR(""));
-    } else {
-        put_number(self, batch->expected);
+    for (size_t i = 0; i < batch->released_count; i++) {
+        put_parked_list_key(self, batch->partition, model, batch->released[i]);
     }
-    put_number(self, batch->next);
+    for (size_t i = 0; i < batch->parked_count; i++) {
+        put_parked_list_key(self, batch->partition, model, batch->parked[i].stream_id);
+    }
+}
+
+static void put_exceptions(struct sink_redis *self, const struct sink_batch *batch) {
+    for (size_t i = 0; i < batch->released_count; i++) {
+        redis_link_put(&self->link, batch->released[i]);
+    }
+    for (size_t i = 0; i < batch->parked_count; i++) {
+        redis_link_put(&self->link, batch->parked[i].stream_id);
+        redis_model_put_parked(&self->link.bytes, &batch->parked[i]);
+        redis_link_end(&self->link);
+    }
+    for (size_t i = 0; i < batch->void_count; i++) {
+        redis_link_printf(&self->link, "%.*s/%" PRId64, STR_ARG(batch->voids[i].stream_id),
+                          batch->voids[i].first);
+        redis_link_put_number(&self->link, batch->voids[i].last);
+    }
+}
+
+static void put_batch(struct sink_redis *self, const struct sink_batch *batch) {
+    const int64_t model = batch->next.model;
+    size_t hashes = 0;
+    size_t lists = 0;
+
+    for (size_t i = 0; i < batch->row_count; i += run_length(self, batch, i)) {
+        hashes += self->rows[i]->table->redis_list_max == 0;
+        lists += self->rows[i]->table->redis_list_max > 0;
+    }
+    redis_link_begin(&self->link);
+    redis_link_put(&self->link, STR("EVALSHA"));
+    redis_link_put(&self->link, str_from(self->link.shas[0]));
+    put_keys(self, batch, model, hashes + lists);
+    put_checkpoint(self, &batch->expected);
+    put_checkpoint(self, &batch->next);
+    redis_link_put_number(&self->link, (int64_t)hashes);
+    redis_link_put_number(&self->link, (int64_t)lists);
+    redis_link_put_number(&self->link, (int64_t)batch->released_count);
+    redis_link_put_number(&self->link, (int64_t)batch->parked_count);
+    redis_link_put_number(&self->link, (int64_t)batch->void_count);
+    for (size_t i = 0; i < batch->row_count;) {
+        const size_t count = run_length(self, batch, i);
+        if (self->rows[i]->table->redis_list_max > 0) {
+            put_list(self, i, count);
+        } else {
+            put_hash(self, self->rows[i]);
+        }
+        i += count;
+    }
+    put_exceptions(self, batch);
+}
+
+static void sort_rows(struct sink_redis *self, const struct sink_batch *batch) {
+    bool lists = false;
+
+    if (batch->row_count > self->row_cap) {
+        self->row_cap = batch->row_count;
+        self->rows = mem_resize(self->rows, self->row_cap, sizeof(self->rows[0]));
+    }
     for (size_t i = 0; i < batch->row_count; i++) {
-        put_row_fields(self, &batch->rows[i]);
+        self->rows[i] = &batch->rows[i];
+        lists = lists || batch->rows[i].table->redis_list_max > 0;
+    }
+    if (lists) {
+        qsort(self->rows, batch->row_count, sizeof(self->rows[0]), compare_rows);
     }
 }
 
 static enum err_code sink_apply(struct projection_sink *sink, const struct sink_batch *batch,
                                 struct err *err) {
     struct sink_redis *self = self_of(sink);
-    enum err_code code = ensure(self, err);
+    redisReply *reply = NULL;
+    enum err_code code = redis_link_ensure(&self->link, err);
 
     if (code != ERR_OK) {
         return code;
     }
+    sort_rows(self, batch);
     put_batch(self, batch);
-    if (buf_failed(&self->bytes)) {
-        return err_set(err, ERR_LIMIT, "redis: a batch over %d bytes", ARGUMENTS_BYTES_MAX);
-    }
-    redisReply *reply = call(self);
-    if (reply != NULL && reply->type == REDIS_REPLY_ERROR &&
-        strncmp(reply->str, "NOSCRIPT", 8) == 0) {
-        /* A restarted or flushed server has forgotten it. */
-        freeReplyObject(reply);
-        code = load_script(self, err);
-        if (code != ERR_OK) {
-            return code;
-        }
+    code = redis_link_call(&self->link, &reply, err);
+    if (code == ERR_NOT_FOUND) {
         put_batch(self, batch);
-        reply = call(self);
+        code = redis_link_call(&self->link, &reply, err);
     }
-    if (reply != NULL && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
-        reply->element[0]->integer == 0) {
-        code = err_set(err, ERR_FENCED,
-                       "redis: the checkpoint of partition %" PRId32 " is \"%s\", not %" PRId64,
-                       batch->partition, reply->element[1]->str, batch->expected);
-        freeReplyObject(reply);
-        return code;
+    if (code == ERR_OK && (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
+                           reply->element[0]->integer != 1)) {
+        code = err_set(
+            err, ERR_FENCED,
+            "redis: the checkpoint of partition %" PRId32 " is \"%.60s\", not at %" PRId64,
+            batch->partition,
+            reply->elements == 2 && reply->element[1]->str != NULL ? reply->element[1]->str : "",
+            batch->expected.next);
     }
-    return expect_fine(self, reply, err);
+    freeReplyObject(reply);
+    return code;
 }
+
+/* --- life --- */
 
 static void sink_free(struct projection_sink *sink) {
     struct sink_redis *self = self_of(sink);
 
-    disconnect(self);
-    buf_release(&self->bytes);
-    mem_free(self->ends);
-    mem_free(self->pointers);
-    mem_free(self->lengths);
+    redis_link_release(&self->link);
+    mem_free(self->rows);
     mem_free(self);
 }
 
@@ -430,7 +476,9 @@ enum err_code sink_redis_new(const struct sink_redis_options *options, struct pr
                              struct err *err) {
     static const struct projection_sink_ops ops = {
         .name = "redis",
-        .read_checkpoint = sink_read_checkpoint,
+        .read_checkpoints = sink_read_checkpoints,
+        .read_exceptions = sink_read_exceptions,
+        .read_parked = sink_read_parked,
         .read_heads = sink_read_heads,
         .apply = sink_apply,
         .free = sink_free,
@@ -445,18 +493,23 @@ enum err_code sink_redis_new(const struct sink_redis_options *options, struct pr
     self->base.ops = &ops;
     self->base.store = STORE_REDIS;
     self->options = *options;
-    self->url = url;
-    buf_init(&self->bytes, ARGUMENTS_BYTES_MAX);
-    backoff_init(&self->backoff, 50, 2000);
-    for (size_t i = 0; i < options->projection->table_count && self->table == NULL; i++) {
-        if (options->projection->tables[i]->stores & STORE_REDIS) {
-            self->table = options->projection->tables[i];
-        }
-    }
-    /* The script stores fields, it doesn't add; and heads are read from the rows. */
-    assert(self->table != NULL && self->table->key_count == 1 && self->table->version_column >= 0);
-    for (size_t i = 0; i < self->table->column_count; i++) {
-        assert(self->table->columns[i].merge == MERGE_SET);
+    redis_link_init(&self->link, &(struct redis_link_options){
+                                     .url = url,
+                                     .partitions = options->partitions,
+                                     .timeout_ms = options->timeout_ms,
+                                     .scripts = scripts,
+                                     .script_count = ARRAY_LEN(scripts),
+                                     .name = options->projection->name,
+                                     .log = options->log,
+                                     .health = options->health,
+                                 });
+    /* The script stores fields, it doesn't add; rows stand under their stream's id. */
+    for (size_t i = 0; i < options->projection->table_count; i++) {
+        const struct model_table *table = options->projection->tables[i];
+        assert(!(table->stores & STORE_REDIS) ||
+               (table->columns[0].kind == COLUMN_TEXT && table->version_column > 0 &&
+                table->partition_column == 0 &&
+                table->key_count == (table->redis_list_max > 0 ? 2U : 1U)));
     }
     *out = &self->base;
     return ERR_OK;

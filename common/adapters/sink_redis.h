@@ -1,11 +1,5 @@
-/*
- * A projection's sink in Redis: a hash per row, all keys of a partition in one hash slot ({pN}),
- * and the checkpoint beside them; one script call changes all.
- *
- *   {pN}:<prefix>:<key>            the row; its `version` is the stream's head
- *   {pN}:checkpoint:<projection>   next offset, decimal
- *   daybook:partitions             the partition count that keys are made with
- */
+/* A projection's sink in Redis: one script call per batch changes rows, parked streams and the
+ * checkpoint. The keys: redis_model.h. */
 #ifndef DAYBOOK_ADAPTERS_SINK_REDIS_H
 #define DAYBOOK_ADAPTERS_SINK_REDIS_H
 
@@ -16,6 +10,7 @@
 struct sink_redis_options {
     const char *url; /* borrowed */
     const struct projection *projection;
+    enum sink_stage stage;
     int32_t partitions;
     int64_t timeout_ms;
     struct log *log;

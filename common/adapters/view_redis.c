@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "common/adapters/host_lookup.h"
+#include "common/adapters/redis_model.h"
 #include "common/adapters/redis_url.h"
+#include "common/adapters/view_redis_calls.h"
 #include "common/adapters/view_redis_hash.h"
 #include "common/base/clock.h"
 #include "common/base/hash.h"
@@ -22,7 +24,6 @@ enum {
     CHECK_AGAIN_US = 250000, /* while the answer is no */
     BACKOFF_FIRST_MS = 50,
     BACKOFF_CAP_MS = 2000,
-    FREE_CALLS_MAX = 1024,
     REASON_BYTES = 256,
 };
 
@@ -33,14 +34,6 @@ enum phase {
     PHASE_CHECKING, /* connected; whether Redis speaks of the same partitions is not known yet */
     PHASE_READY,
     PHASE_REFUSED, /* connected; it does not */
-};
-
-/* One command in flight. Redis answers in order, so they form a queue. */
-struct call {
-    struct call *next;
-    key_view_fn *done; /* NULL: one of our own */
-    void *arg;
-    int64_t sent_us;
 };
 
 struct view_redis {
@@ -62,11 +55,9 @@ struct view_redis {
     bool check_in_flight;
     bool drop_due; /* the next step ends the connection and begins anew */
     bool ever_up;
-    struct call *oldest;
-    struct call *newest;
-    size_t in_flight;
-    struct call *free_calls;
-    size_t free_count;
+    struct calls calls;
+    int64_t models[TOPIC_PARTITIONS_MAX]; /* which keys are live, as last heard */
+    bool asked[TOPIC_PARTITIONS_MAX];     /* in this turn of the loop */
     enum view_state told_state;
     char told_reason[REASON_BYTES];
     bool told;
@@ -110,49 +101,13 @@ static void step_after(struct view_redis *view, int64_t delay_us) {
 
 /* --- calls --- */
 
-static struct call *call_push(struct view_redis *view, key_view_fn *done, void *arg) {
-    struct call *call = view->free_calls;
-
-    if (call != NULL) {
-        view->free_calls = call->next;
-        view->free_count--;
-    } else {
-        call = mem_zalloc(sizeof(*call));
-    }
-    *call = (struct call){.done = done, .arg = arg, .sent_us = clock_monotonic_us()};
-    if (view->newest != NULL) {
-        view->newest->next = call;
-    } else {
-        view->oldest = call;
-    }
-    view->newest = call;
-    view->in_flight++;
-    return call;
-}
-
-static void call_pop(struct view_redis *view, struct call *call) {
-    assert(call == view->oldest);
-    view->oldest = call->next;
-    if (view->oldest == NULL) {
-        view->newest = NULL;
-    }
-    view->in_flight--;
-    if (view->free_count < FREE_CALLS_MAX) {
-        call->next = view->free_calls;
-        view->free_calls = call;
-        view->free_count++;
-    } else {
-        mem_free(call);
-    }
-}
-
 /*
  * What every reply callback does first. hiredis calls back without a reply while it tears a
  * connection down, before it says that it does: from the first such call on nothing may be sent any
  * more.
  */
 static bool answered(struct view_redis *view, struct call *call, const void *reply) {
-    call_pop(view, call);
+    calls_pop(&view->calls, call);
     if (reply == NULL) {
         view->phase = PHASE_WAITING;
     }
@@ -199,10 +154,10 @@ static void check_limit(void *arg) {
     const int64_t limit_us = view->options.request_timeout_ms * 1000;
 
     view->limit_timer = 0;
-    if (view->oldest == NULL) {
+    if (view->calls.oldest == NULL) {
         return;
     }
-    const int64_t left_us = view->oldest->sent_us + limit_us - clock_monotonic_us();
+    const int64_t left_us = view->calls.oldest->sent_us + limit_us - clock_monotonic_us();
     if (left_us <= 0) {
         drop(view, ERR_TIMEOUT, "no answer within the time limit");
     } else {
@@ -286,6 +241,7 @@ static void flush(void *arg) {
     if (view->connection == NULL) {
         return;
     }
+    memset(view->asked, 0, sizeof(view->asked));
     if (view->phase != PHASE_CONNECTING && view->write_wanted) {
         redisAsyncHandleWrite(view->connection);
     }
@@ -352,7 +308,7 @@ static void on_partitions(redisAsyncContext *connection, void *raw, void *arg) {
 }
 
 static void send_own(struct view_redis *view, redisCallbackFn *fn, int argc, const char **argv) {
-    struct call *call = call_push(view, NULL, NULL);
+    struct call *call = calls_push(&view->calls);
 
     if (redisAsyncCommandArgv(view->connection, fn, call, argc, argv, NULL) != REDIS_OK) {
         /* Only a connection that is being torn down refuses, and ours is not. */
@@ -494,6 +450,39 @@ static void step(void *arg) {
 
 /* --- accounts --- */
 
+/* Which model of a partition is live stands in its checkpoint; see redis_model.h. */
+static void on_checkpoint(redisAsyncContext *connection, void *raw, void *arg) {
+    struct view_redis *view = connection->data;
+    const int32_t partition = ((const struct call *)arg)->partition;
+    const redisReply *reply = raw;
+    struct sink_checkpoint at = {0};
+
+    if (answered(view, arg, raw)) {
+        const bool known = reply->type == REDIS_REPLY_STRING &&
+                           redis_model_parse_checkpoint(str_of(reply->str, reply->len), &at);
+        view->models[partition] = known ? at.model : 0;
+    }
+}
+
+/* Before the accounts of a turn, so that its answer comes before theirs. */
+static void ask_model(struct view_redis *view, int32_t partition) {
+    char key[64];
+    const char *argv[] = {"GET", key};
+
+    if (view->asked[partition]) {
+        return;
+    }
+    view->asked[partition] = true;
+    (void)snprintf(key, sizeof(key), "{p%d}:checkpoint:accounts", partition);
+    struct call *call = calls_push(&view->calls);
+    call->partition = partition;
+    if (redisAsyncCommandArgv(view->connection, on_checkpoint, call, 2, argv, NULL) != REDIS_OK) {
+        assert(false);
+    }
+}
+
+static void send_account(struct view_redis *view, const struct call *request);
+
 static void on_account(redisAsyncContext *connection, void *raw, void *arg) {
     struct view_redis *view = connection->data;
     const struct call call = *(struct call *)arg;
@@ -503,39 +492,53 @@ static void on_account(redisAsyncContext *connection, void *raw, void *arg) {
     if (view->closing) {
         return;
     }
+    if (has_answer && call.model != view->models[call.partition]) {
+        send_account(view, &call); /* the model was switched: these were the old one's keys */
+        return;
+    }
     const enum err_code code = has_answer ? view_redis_hash_read(raw, &account) : view->lost_code;
     metric_observe(view->seconds, clock_monotonic_us() - call.sent_us);
-    metric_set(view->in_flight_gauge, (int64_t)view->in_flight);
+    metric_set(view->in_flight_gauge, (int64_t)view->calls.count);
     call.done(call.arg, code, code == ERR_OK ? &account : NULL);
 }
 
-static enum err_code get_account(void *self, struct str id, key_view_fn *done, void *arg) {
-    struct view_redis *view = self;
+static void send_account(struct view_redis *view, const struct call *request) {
+    const int64_t model = view->models[request->partition];
     char key[KEY_BYTES];
     const char *argv[2 + VIEW_REDIS_HASH_FIELDS] = {"HMGET", key};
     size_t lengths[2 + VIEW_REDIS_HASH_FIELDS] = {5};
+    struct call *call = calls_push(&view->calls);
 
-    if (view->phase != PHASE_READY) {
-        return ERR_UNAVAILABLE;
-    }
-    if (view->in_flight >= view->options.in_flight_max) {
-        return ERR_LIMIT;
-    }
-    const int length = snprintf(key, sizeof(key), "{p%d}:account:%.*s",
-                                hash_kafka_partition(id, view->options.partitions), STR_ARG(id));
-    if (length < 0 || (size_t)length >= sizeof(key)) {
-        return ERR_INVALID;
-    }
-    lengths[1] = (size_t)length;
+    calls_copy(call, request);
+    call->model = model;
+    lengths[1] = (size_t)snprintf(key, sizeof(key), "{p%d}:account%s:%s", request->partition,
+                                  redis_model_suffix(model).text, request->id);
     for (size_t i = 0; i < VIEW_REDIS_HASH_FIELDS; i++) {
         argv[2 + i] = view_redis_hash_fields[i];
         lengths[2 + i] = strlen(view_redis_hash_fields[i]);
     }
-    struct call *call = call_push(view, done, arg);
     if (redisAsyncCommandArgv(view->connection, on_account, call, 2 + VIEW_REDIS_HASH_FIELDS, argv,
                               lengths) != REDIS_OK) {
         assert(false);
     }
+}
+
+static enum err_code get_account(void *self, struct str id, key_view_fn *done, void *arg) {
+    struct view_redis *view = self;
+    struct call request = {.done = done, .arg = arg, .sent_us = clock_monotonic_us()};
+
+    if (view->phase != PHASE_READY) {
+        return ERR_UNAVAILABLE;
+    }
+    if (view->calls.count >= view->options.in_flight_max) {
+        return ERR_LIMIT;
+    }
+    if (!str_copy(request.id, sizeof(request.id), id)) {
+        return ERR_INVALID;
+    }
+    request.partition = hash_kafka_partition(id, view->options.partitions);
+    ask_model(view, request.partition);
+    send_account(view, &request);
     arm_limit(view);
     return ERR_OK;
 }
@@ -577,11 +580,7 @@ void view_redis_free(struct view_redis *view) {
     if (connection != NULL) {
         redisAsyncFree(connection);
     }
-    while (view->free_calls != NULL) {
-        struct call *next = view->free_calls->next;
-        mem_free(view->free_calls);
-        view->free_calls = next;
-    }
+    calls_release(&view->calls);
     mem_free(view);
 }
 

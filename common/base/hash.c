@@ -1,6 +1,7 @@
 #include "common/base/hash.h"
 
 #include <assert.h>
+#include <string.h>
 
 static uint32_t read_le32(const unsigned char *p) {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
@@ -62,6 +63,30 @@ uint64_t hash_fnv1a_sparse(uint64_t seed, struct str bytes) {
     for (size_t zeros = bytes.len - used; zeros > 0; zeros /= 2) {
         h *= zeros % 2 == 1 ? square : 1;
         square *= square;
+    }
+    return h;
+}
+
+uint64_t hash_mix(uint64_t seed, uint64_t number) {
+    uint64_t z = (seed ^ number) + UINT64_C(0x9e3779b97f4a7c15);
+
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+uint64_t hash_words(uint64_t seed, struct str bytes) {
+    uint64_t h = hash_mix(seed, bytes.len);
+    uint64_t word = 0;
+
+    for (; bytes.len >= sizeof(word); bytes.ptr += sizeof(word), bytes.len -= sizeof(word)) {
+        memcpy(&word, bytes.ptr, sizeof(word));
+        h = hash_mix(h, word);
+    }
+    if (bytes.len > 0) {
+        word = 0;
+        memcpy(&word, bytes.ptr, bytes.len);
+        h = hash_mix(h, word);
     }
     return h;
 }

@@ -18,4 +18,10 @@ uint64_t hash_fnv1a(uint64_t seed, struct str bytes);
  * nothing. */
 uint64_t hash_fnv1a_sparse(uint64_t seed, struct str bytes);
 
+/* Of the bytes, eight at a time: for tables in memory. Not the same on every machine, so never to
+ * be stored. */
+uint64_t hash_words(uint64_t seed, struct str bytes);
+/* A number mixed in: a round of splitmix64 (S. Vigna). */
+uint64_t hash_mix(uint64_t seed, uint64_t number);
+
 #endif

@@ -58,13 +58,17 @@ enum err_code event_decode(const struct aggregate *aggregate, struct str type_na
         return err_set(err, ERR_CORRUPT, "%s: schema version %d, this program knows %d", type->name,
                        (int)schema_version, (int)type->schema_version);
     }
+    memset(&out->data, 0, sizeof(out->data));
+    out->type = type;
+    if (fields_from_plain_json(type->fields, type->field_count, payload, out->data.bytes)) {
+        return ERR_OK;
+    }
     enum err_code code = json_doc_parse(payload, arena, &doc, err);
     if (code != ERR_OK) {
         (void)err_prefix(err, "%s: payload", type->name);
         return ERR_CORRUPT;
     }
     memset(&out->data, 0, sizeof(out->data));
-    out->type = type;
     code =
         fields_from_json(type->fields, type->field_count, &doc, false, out->data.bytes, &problem);
     json_doc_release(&doc);

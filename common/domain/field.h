@@ -50,6 +50,10 @@ struct json_doc;
 MUST_CHECK enum err_code fields_from_json(const struct field *fields, size_t count,
                                           const struct json_doc *doc, bool strict, void *out,
                                           struct field_problem *problem);
+/* The same for the form in which fields_to_json writes, many times quicker. False, with whatever in
+ * `out`: not that form, ask fields_from_json. */
+MUST_CHECK bool fields_from_plain_json(const struct field *fields, size_t count, struct str text,
+                                       void *out);
 /* Writes {"name":value,…} in table order; absent optional texts are left out. */
 void fields_to_json(const struct field *fields, size_t count, const void *in, struct buf *out);
 /* Changes whenever a name, kind, offset or size does. */

@@ -29,9 +29,6 @@ static const struct model_table accounts = {
 static const struct model_table *const tables[] = {&accounts};
 
 static void project(const struct projected_event *e, struct emitter *emitter) {
-    if (e->aggregate != &account_aggregate) {
-        return;
-    }
     struct row *row = emit_row(emitter, &accounts);
     const void *data = e->event->data.bytes;
 
@@ -63,7 +60,9 @@ static void project(const struct projected_event *e, struct emitter *emitter) {
 const struct projection accounts_projection = {
     .name = "accounts",
     .version = 1,
+    .aggregate = &account_aggregate,
     .tables = tables,
     .table_count = ARRAY_LEN(tables),
+    .heads = &accounts,
     .project = project,
 };

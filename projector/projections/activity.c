@@ -27,16 +27,35 @@ static const struct model_table activity = {
     .key_count = 3,
     .version_column = -1,
     .stores = STORE_PG,
+    .partition_column = PARTITION,
 };
-static const struct model_table *const tables[] = {&activity};
+
+/* Sums don't tell which events they hold. */
+enum { STREAM_ID, STREAM_VERSION };
+
+static const struct model_column stream_columns[] = {
+    [STREAM_ID] = {"account_id", COLUMN_TEXT, MERGE_SET},
+    [STREAM_VERSION] = {"version", COLUMN_I64, MERGE_SET},
+};
+
+static const struct model_table streams = {
+    .name = "activity_streams",
+    .columns = stream_columns,
+    .column_count = ARRAY_LEN(stream_columns),
+    .key_count = 1,
+    .version_column = STREAM_VERSION,
+    .stores = STORE_PG,
+};
+static const struct model_table *const tables[] = {&activity, &streams};
 
 static void project(const struct projected_event *e, struct emitter *emitter) {
     const int64_t day_us = INT64_C(86400000000);
     const void *data = e->event->data.bytes;
 
-    if (e->aggregate != &account_aggregate) {
-        return;
-    }
+    struct row *stream = emit_row(emitter, &streams);
+
+    row_text(stream, STREAM_ID, e->recorded->stream_id);
+    row_i64(stream, STREAM_VERSION, e->recorded->version);
     struct row *row = emit_row(emitter, &activity);
     row_i64(row, DAY, e->recorded->recorded_at_us / day_us);
     row_i64(row, PARTITION, e->partition);
@@ -70,7 +89,9 @@ static void project(const struct projected_event *e, struct emitter *emitter) {
 const struct projection activity_projection = {
     .name = "activity",
     .version = 1,
+    .aggregate = &account_aggregate,
     .tables = tables,
     .table_count = ARRAY_LEN(tables),
+    .heads = &streams,
     .project = project,
 };

@@ -1,5 +1,5 @@
-/* statements: one line per event of an account with the balance after it. For history and the past.
- */
+/* statements: one line per event of an account with the balance after it: all of them in
+ * PostgreSQL, for history and the past; the newest ones in Redis. */
 #include "common/domain/account.h"
 #include "common/ports/projection.h"
 
@@ -24,7 +24,10 @@ static const struct model_table statements = {
     .column_count = ARRAY_LEN(columns),
     .key_count = 2,
     .version_column = VERSION,
-    .stores = STORE_PG,
+    .stores = STORE_PG | STORE_REDIS,
+    .redis_prefix = "statement",
+    .redis_list_max = 100,
+    .append_only = true,
 };
 static const struct model_table *const tables[] = {&statements};
 
@@ -35,9 +38,6 @@ static void project(const struct projected_event *e, struct emitter *emitter) {
     int64_t balance_minor = 0;
     const void *data = e->event->data.bytes;
 
-    if (e->aggregate != &account_aggregate) {
-        return;
-    }
     switch ((enum account_event)(e->event->type - account_event_types)) {
     case ACCOUNT_CREATED:
         currency = str_from(((const struct account_created *)data)->currency);
@@ -73,7 +73,9 @@ static void project(const struct projected_event *e, struct emitter *emitter) {
 const struct projection statements_projection = {
     .name = "statements",
     .version = 1,
+    .aggregate = &account_aggregate,
     .tables = tables,
     .table_count = ARRAY_LEN(tables),
+    .heads = &statements,
     .project = project,
 };

@@ -25,7 +25,7 @@ static struct projection_sink *make(unsigned store, bool memory) {
     (void)snprintf(projection_name, sizeof(projection_name), "%s", fresh_id("contract"));
     projection.name = projection_name;
     if (memory) {
-        return sink_mem_new(store);
+        return sink_mem_new(&projection, store);
     }
     if (store == STORE_PG) {
         return sink_pg_new(&(struct sink_pg_options){
@@ -63,39 +63,48 @@ static struct row row_of(const char *id, int64_t version, int64_t balance) {
     return row;
 }
 
-static enum err_code apply(struct projection_sink *sink, int64_t expected, int64_t next,
-                           const struct row *row, const char *id) {
-    const struct stream_head head = {{STR("account"), str_from(id)},
-                                     row != NULL ? row->cells[VERSION].number : 0};
-    const struct sink_batch batch = {.partition = PARTITION,
-                                     .expected = expected,
-                                     .next = next,
-                                     .rows = row,
-                                     .row_count = row != NULL,
-                                     .heads = &head,
-                                     .head_count = row != NULL};
+static struct sink_checkpoint at(int64_t next) {
+    return (struct sink_checkpoint){.next = next, .version = 1};
+}
+
+static enum err_code apply_batch(struct projection_sink *sink, const struct sink_batch *batch) {
     struct err err = {0};
 
-    return sink->ops->apply(sink, &batch, &err);
+    return sink->ops->apply(sink, batch, &err);
+}
+
+static enum err_code apply(struct projection_sink *sink, int64_t expected, int64_t next,
+                           const struct row *row) {
+    const struct sink_batch batch = {.partition = PARTITION,
+                                     .expected = at(expected),
+                                     .next = at(next),
+                                     .rows = row,
+                                     .row_count = row != NULL};
+
+    return apply_batch(sink, &batch);
 }
 
 static int64_t head_of(struct projection_sink *sink, const char *id) {
-    struct stream_head heads[] = {{{STR("account"), STR("nobody-at-all")}, 5},
-                                  {{STR("account"), str_from(id)}, 5}};
+    struct stream_head heads[] = {{STR("nobody-at-all"), 5}, {str_from(id), 5}};
+    const struct sink_checkpoint live = at(0);
     struct err err = {0};
 
-    cr_assert_eq(sink->ops->read_heads(sink, PARTITION, heads, 2, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(sink->ops->read_heads(sink, PARTITION, &live, heads, 2, &err), ERR_OK, "%s",
+                 err.message);
     cr_assert_eq(heads[0].version, 0);
     return heads[1].version;
 }
 
-static int64_t checkpoint_of(struct projection_sink *sink) {
+static struct sink_checkpoint stored(struct projection_sink *sink) {
+    struct sink_checkpoint out = {.next = 99};
     struct err err = {0};
-    int64_t next = 99;
 
-    cr_assert_eq(sink->ops->read_checkpoint(sink, PARTITION, &next, &err), ERR_OK, "%s",
-                 err.message);
-    return next;
+    cr_assert_eq(sink_read_checkpoint(sink, PARTITION, &out, &err), ERR_OK, "%s", err.message);
+    return out;
+}
+
+static int64_t checkpoint_of(struct projection_sink *sink) {
+    return stored(sink).next;
 }
 
 #define EACH_ADAPTER(name)                                  \
@@ -123,10 +132,10 @@ EACH_ADAPTER(data_head_and_checkpoint_move_together) {
 
     cr_assert_eq(checkpoint_of(sink), SINK_NO_CHECKPOINT);
     cr_assert_eq(head_of(sink, id), 0);
-    cr_assert_eq(apply(sink, SINK_NO_CHECKPOINT, 10, &first, id), ERR_OK);
+    cr_assert_eq(apply(sink, SINK_NO_CHECKPOINT, 10, &first), ERR_OK);
     cr_assert_eq(checkpoint_of(sink), 10);
     cr_assert_eq(head_of(sink, id), 1);
-    cr_assert_eq(apply(sink, 10, 11, &second, id), ERR_OK);
+    cr_assert_eq(apply(sink, 10, 11, &second), ERR_OK);
     cr_assert_eq(checkpoint_of(sink), 11);
     cr_assert_eq(head_of(sink, id), 2);
 }
@@ -136,13 +145,13 @@ EACH_ADAPTER(another_checkpoint_than_expected_is_fenced) {
     const struct row first = row_of(id, 1, 0);
     const struct row second = row_of(id, 2, 500);
 
-    cr_assert_eq(apply(sink, 5, 10, &first, id), ERR_FENCED, "there is none yet");
-    cr_assert_eq(apply(sink, SINK_NO_CHECKPOINT, 10, &first, id), ERR_OK);
-    cr_assert_eq(apply(sink, SINK_NO_CHECKPOINT, 11, &second, id), ERR_FENCED);
-    cr_assert_eq(apply(sink, 9, 11, &second, id), ERR_FENCED);
+    cr_assert_eq(apply(sink, 5, 10, &first), ERR_FENCED, "there is none yet");
+    cr_assert_eq(apply(sink, SINK_NO_CHECKPOINT, 10, &first), ERR_OK);
+    cr_assert_eq(apply(sink, SINK_NO_CHECKPOINT, 11, &second), ERR_FENCED);
+    cr_assert_eq(apply(sink, 9, 11, &second), ERR_FENCED);
     cr_assert_eq(checkpoint_of(sink), 10);
     cr_assert_eq(head_of(sink, id), 1, "a fenced write changed something");
-    cr_assert_eq(apply(sink, 10, 11, &second, id), ERR_OK, "the sink goes on after a refusal");
+    cr_assert_eq(apply(sink, 10, 11, &second), ERR_OK, "the sink goes on after a refusal");
 }
 
 EACH_ADAPTER(an_older_version_never_overwrites) {
@@ -151,17 +160,120 @@ EACH_ADAPTER(an_older_version_never_overwrites) {
     const struct row third = row_of(id, 3, 700);
     const struct row late = row_of(id, 2, 500);
 
-    cr_assert_eq(apply(sink, SINK_NO_CHECKPOINT, 1, &first, id), ERR_OK);
-    cr_assert_eq(apply(sink, 1, 2, &third, id), ERR_OK);
-    /* Rows only: heads are the engine's to keep from moving back. */
+    cr_assert_eq(apply(sink, SINK_NO_CHECKPOINT, 1, &first), ERR_OK);
+    cr_assert_eq(apply(sink, 1, 2, &third), ERR_OK);
     const struct sink_batch batch = {
-        .partition = PARTITION, .expected = 2, .next = 3, .rows = &late, .row_count = 1};
-    cr_assert_eq(sink->ops->apply(sink, &batch, NULL), ERR_OK);
+        .partition = PARTITION, .expected = at(2), .next = at(3), .rows = &late, .row_count = 1};
+    cr_assert_eq(apply_batch(sink, &batch), ERR_OK);
     cr_assert_eq(head_of(sink, id), 3);
 }
 
 EACH_ADAPTER(a_batch_without_rows_moves_the_checkpoint) {
-    cr_assert_eq(apply(sink, SINK_NO_CHECKPOINT, 4, NULL, "x"), ERR_OK);
-    cr_assert_eq(apply(sink, 4, 8, NULL, "x"), ERR_OK);
+    cr_assert_eq(apply(sink, SINK_NO_CHECKPOINT, 4, NULL), ERR_OK);
+    cr_assert_eq(apply(sink, 4, 8, NULL), ERR_OK);
     cr_assert_eq(checkpoint_of(sink), 8);
+}
+
+EACH_ADAPTER(every_part_of_the_checkpoint_is_compared) {
+    const struct sink_checkpoint raised = {.next = 4, .version = 1, .epoch = 1};
+    const struct sink_batch raise = {.partition = PARTITION, .expected = at(4), .next = raised};
+
+    cr_assert_eq(apply(sink, SINK_NO_CHECKPOINT, 4, NULL), ERR_OK);
+    cr_assert_eq(apply_batch(sink, &raise), ERR_OK);
+    cr_assert_eq(apply(sink, 4, 5, NULL), ERR_FENCED, "somebody has changed the model");
+    cr_assert_eq(stored(sink).epoch, 1);
+    const struct sink_checkpoint other = {.next = 4, .version = 2, .epoch = 1};
+    const struct sink_batch newer = {.partition = PARTITION, .expected = other, .next = other};
+    cr_assert_eq(apply_batch(sink, &newer), ERR_FENCED);
+}
+
+static struct {
+    int64_t streams, events, offset, version, voids;
+    char reason[64];
+} seen;
+
+static void see_parked(void *arg, const struct parked_event *first, int64_t count) {
+    (void)arg;
+    seen.streams++;
+    seen.events = count;
+    seen.offset = first->offset;
+    seen.version = first->version;
+    (void)snprintf(seen.reason, sizeof(seen.reason), "%.*s", STR_ARG(first->reason));
+}
+
+static void see_void(void *arg, const struct void_range *range) {
+    (void)arg;
+    seen.voids += range->last - range->first + 1;
+}
+
+static void see_event(void *arg, const struct parked_event *event) {
+    int64_t *offsets = arg;
+
+    *offsets = *offsets * 100 + event->offset;
+}
+
+static void look(struct projection_sink *sink) {
+    const struct sink_checkpoint live = stored(sink);
+    const struct sink_exceptions into = {see_parked, see_void, NULL};
+
+    memset(&seen, 0, sizeof(seen));
+    cr_assert_eq(sink->ops->read_exceptions(sink, PARTITION, &live, &into, NULL), ERR_OK);
+}
+
+EACH_ADAPTER(parked_events_are_kept_in_order_until_they_are_released) {
+    const struct str id = str_from(fresh_id("acc"));
+    const struct parked_event first = {.stream_id = id,
+                                       .offset = 11,
+                                       .version = 2,
+                                       .event_type = STR("MoneyDeposited"),
+                                       .payload = STR("\xff{"),
+                                       .reason = STR("not \\ JSON\t!")};
+    const struct parked_event second = {
+        .stream_id = id, .offset = 12, .version = 3, .event_type = STR("MoneyDeposited")};
+    const struct void_range range = {id, 2, 3};
+    struct sink_batch batch = {.partition = PARTITION,
+                               .expected = at(SINK_NO_CHECKPOINT),
+                               .next = at(12),
+                               .parked = &first,
+                               .parked_count = 1};
+    int64_t offsets = 0;
+
+    cr_assert_eq(apply_batch(sink, &batch), ERR_OK);
+    batch.expected = at(12);
+    batch.next = at(13);
+    batch.parked = &second;
+    cr_assert_eq(apply_batch(sink, &batch), ERR_OK);
+    look(sink);
+    cr_assert_eq(seen.streams, 1);
+    cr_assert_eq(seen.events, 2);
+    cr_assert_eq(seen.offset, 11);
+    cr_assert_eq(seen.version, 2);
+    cr_assert(strncmp(seen.reason, "not ", 4) == 0, "%s", seen.reason);
+    const struct sink_checkpoint live = at(13);
+    cr_assert_eq(sink->ops->read_parked(sink, PARTITION, &live, id, see_event, &offsets, NULL),
+                 ERR_OK);
+    cr_assert_eq(offsets, 1112);
+    batch = (struct sink_batch){.partition = PARTITION,
+                                .expected = at(13),
+                                .next = at(13),
+                                .released = &id,
+                                .released_count = 1,
+                                .voids = &range,
+                                .void_count = 1};
+    cr_assert_eq(apply_batch(sink, &batch), ERR_OK);
+    look(sink);
+    cr_assert_eq(seen.streams, 0);
+    cr_assert_eq(seen.voids, 2);
+}
+
+EACH_ADAPTER(rows_without_a_checkpoint_fill_a_store_that_has_none) {
+    const char *id = fresh_id("acc");
+    const struct row first = row_of(id, 1, 0);
+
+    cr_assert_eq(apply(sink, SINK_NO_CHECKPOINT, SINK_NO_CHECKPOINT, &first), ERR_OK);
+    cr_assert_eq(checkpoint_of(sink), SINK_NO_CHECKPOINT);
+    cr_assert_eq(head_of(sink, id), 1);
+    cr_assert_eq(apply(sink, SINK_NO_CHECKPOINT, 7, NULL), ERR_OK);
+    cr_assert_eq(apply(sink, SINK_NO_CHECKPOINT, SINK_NO_CHECKPOINT, &first), ERR_FENCED,
+                 "somebody has begun it");
 }

@@ -1,4 +1,4 @@
-/* The engine on sinks in memory: order, repetitions, gaps, poison, fences, lost data. */
+/* The engine on a sink in memory: order, repetitions, gaps, poison, fences, lost data. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,46 +10,40 @@
 enum { RECORDS = 32, BALANCE = 5, VERSION = 1 };
 
 static struct {
-    struct projection_sink *redis, *pg;
+    struct projection_sink *sink;
     struct engine *engine;
-    struct stop *stop;
     struct metrics *metrics;
-    struct health *health;
 } fixture;
 
 static struct consumed_record records[RECORDS];
 static char payloads[RECORDS][128];
 static size_t count;
 
-static void set_up(void) {
-    struct err err;
-    int64_t offset = -1;
+static enum err_code begin(void) {
+    struct sink_checkpoint at;
+    struct err err = {0};
 
-    fixture.redis = sink_mem_new(STORE_REDIS);
-    fixture.pg = sink_mem_new(STORE_PG);
+    return engine_begin(fixture.engine, 0, &at, &err);
+}
+
+static void set_up(void) {
+    const struct projection *projection = registry_find_projection(STR("accounts"));
+
+    fixture.sink = sink_mem_new(projection, STORE_PG);
     fixture.metrics = metrics_new();
-    fixture.health = health_new("projector");
-    cr_assert_eq(stop_new_quiet(&fixture.stop, &err), ERR_OK);
     fixture.engine = engine_new(&(struct engine_options){
-        .projection = registry_find_projection(STR("accounts")),
-        .sinks = {fixture.redis, fixture.pg},
-        .sink_count = 2,
-        .stop = fixture.stop,
+        .projection = projection,
+        .sink = fixture.sink,
         .metrics = fixture.metrics,
-        .health = health_component(fixture.health, "streams"),
         .batch_max = RECORDS,
     });
-    cr_assert_eq(engine_begin_partition(fixture.engine, 0, &offset, &err), ERR_OK);
-    cr_assert_eq(offset, 0);
+    cr_assert_eq(begin(), ERR_OK);
 }
 
 static void tear_down(void) {
     engine_free(fixture.engine);
-    fixture.redis->ops->free(fixture.redis);
-    fixture.pg->ops->free(fixture.pg);
-    stop_free(fixture.stop);
+    fixture.sink->ops->free(fixture.sink);
     metrics_free(fixture.metrics);
-    health_free(fixture.health);
 }
 
 TestSuite(engine, .init = set_up, .fini = tear_down, .timeout = 10);
@@ -80,137 +74,207 @@ static struct consumed_record *record(const char *stream, int64_t version, int64
 }
 
 static enum err_code apply_from(size_t first) {
-    return engine_apply(fixture.engine, 0, records + first, count - first, NULL);
+    struct err err = {0};
+
+    return engine_apply(fixture.engine, 0, records + first, count - first, &err);
 }
 
-static int64_t cell_of(struct projection_sink *sink, const char *stream, int column) {
+static int64_t cell_of(const char *stream, int column) {
     const struct projection *projection = registry_find_projection(STR("accounts"));
     struct row key = {.table = projection->tables[0]};
 
     row_text(&key, 0, str_from(stream));
-    const struct row *row = sink_mem_find(sink, &key);
+    const struct row *row = sink_mem_find(fixture.sink, &key);
     return row != NULL ? row->cells[column].number : -1;
 }
 
 static uint64_t counter(const char *name) {
     return metric_counter_value(
-        metrics_counter(fixture.metrics, name, "projection=\"accounts\"", ""));
+        metrics_counter(fixture.metrics, name, "projection=\"accounts\",sink=\"memory\"", ""));
 }
 
-static bool degraded(void) {
-    struct buf text;
+static void list_offset(void *arg, const struct parked_event *event) {
+    int64_t *offsets = arg;
 
-    buf_init(&text, 4096);
-    health_render(fixture.health, &text);
-    const bool is = strstr(text.ptr, "\"status\":\"degraded\"") != NULL;
-    buf_release(&text);
-    return is;
+    *offsets = *offsets * 10 + event->offset;
 }
 
-Test(engine, applies_in_order_to_all_sinks) {
+/* The offsets of the stream's parked events as digits. */
+static int64_t parked(const char *stream) {
+    const struct sink_checkpoint at = {0};
+    int64_t offsets = 0;
+
+    cr_assert_eq(fixture.sink->ops->read_parked(fixture.sink, 0, &at, str_from(stream), list_offset,
+                                                &offsets, NULL),
+                 ERR_OK);
+    return offsets;
+}
+
+Test(engine, applies_in_order) {
     record("a", 1, 0);
     record("b", 1, 0);
     record("a", 2, 500);
     cr_assert_eq(apply_from(0), ERR_OK);
-    cr_assert_eq(cell_of(fixture.pg, "a", BALANCE), 500);
-    cr_assert_eq(cell_of(fixture.redis, "a", BALANCE), 500);
-    cr_assert_eq(cell_of(fixture.pg, "b", VERSION), 1);
+    cr_assert_eq(cell_of("a", BALANCE), 500);
+    cr_assert_eq(cell_of("b", VERSION), 1);
+    cr_assert_eq(engine_position(fixture.engine, 0).next, 3);
 }
 
-Test(engine, repetitions_are_ignored) {
+Test(engine, repetitions_are_ignored_and_counted) {
     record("a", 1, 0);
     record("a", 2, 500);
     cr_assert_eq(apply_from(0), ERR_OK);
     record("a", 2, 999);
     record("a", 3, 600);
     cr_assert_eq(apply_from(2), ERR_OK);
-    cr_assert_eq(cell_of(fixture.pg, "a", BALANCE), 600);
-    cr_assert_eq(counter("daybook_projector_repeats_total"), 2);
-    cr_assert_not(degraded());
+    cr_assert_eq(cell_of("a", BALANCE), 600);
+    cr_assert_eq(counter("daybook_projector_repeats_total"), 1);
+    cr_assert_eq(engine_parked_streams(fixture.engine, 0), 0);
 }
 
-Test(engine, a_gap_stops_its_stream_and_no_other) {
+Test(engine, heads_are_read_from_the_sink_after_a_restart) {
+    record("a", 1, 0);
+    record("a", 2, 500);
+    cr_assert_eq(apply_from(0), ERR_OK);
+    engine_end(fixture.engine, 0);
+    cr_assert_eq(begin(), ERR_OK);
+    record("a", 3, 600);
+    cr_assert_eq(apply_from(2), ERR_OK);
+    cr_assert_eq(cell_of("a", BALANCE), 600);
+    cr_assert_eq(engine_parked_streams(fixture.engine, 0), 0);
+}
+
+Test(engine, a_gap_parks_its_stream_and_no_other) {
     record("a", 1, 0);
     record("a", 3, 700);
     record("b", 1, 0);
     record("a", 4, 800);
     record("b", 2, 100);
     cr_assert_eq(apply_from(0), ERR_OK);
-    cr_assert_eq(cell_of(fixture.pg, "a", VERSION), 1);
-    cr_assert_eq(cell_of(fixture.pg, "b", BALANCE), 100);
-    cr_assert_eq(counter("daybook_projector_gaps_total"), 4, "two events, two sinks");
-    cr_assert(degraded());
-    record("a", 5, 900); /* and it stays stopped */
+    cr_assert_eq(cell_of("a", VERSION), 1);
+    cr_assert_eq(cell_of("b", BALANCE), 100);
+    cr_assert_eq(engine_parked_streams(fixture.engine, 0), 1);
+    engine_end(fixture.engine, 0);
+    cr_assert_eq(begin(), ERR_OK);
+    record("a", 2, 600); /* what was missing comes too late: order is kept */
     cr_assert_eq(apply_from(5), ERR_OK);
-    cr_assert_eq(cell_of(fixture.redis, "a", VERSION), 1);
+    cr_assert_eq(cell_of("a", VERSION), 1);
+    cr_assert_eq(parked("a"), 135, "in order, across a restart");
+    cr_assert_eq(counter("daybook_projector_events_parked_total"), 3);
 }
 
-Test(engine, poison_stops_its_stream_and_no_other) {
+Test(engine, poison_parks_its_stream_and_no_other) {
     record("a", 1, 0);
     record("a", 2, 500)->event.payload = STR("{\"amount_minor\":");
     record("a", 3, 600);
     record("b", 1, 0)->defect = "no ce_id";
     record("c", 1, 0);
+    record("d\xff", 1, 0);
+    record("e", 1, 0)->event.event_type = STR("Unheard\xff");
     cr_assert_eq(apply_from(0), ERR_OK);
-    cr_assert_eq(cell_of(fixture.pg, "a", VERSION), 1);
-    cr_assert_eq(cell_of(fixture.pg, "b", VERSION), -1);
-    cr_assert_eq(cell_of(fixture.pg, "c", VERSION), 1);
-    cr_assert_eq(counter("daybook_projector_poison_total"), 4);
-    cr_assert(degraded());
+    cr_assert_eq(cell_of("a", VERSION), 1);
+    cr_assert_eq(cell_of("b", VERSION), -1);
+    cr_assert_eq(cell_of("c", VERSION), 1);
+    cr_assert_eq(parked("a"), 12);
+    cr_assert_eq(parked("b"), 3);
+    cr_assert_eq(parked("?d?"), 5, "a name that can be shown");
+    cr_assert_eq(parked("e"), 6);
 }
 
-Test(engine, an_outage_is_retried_until_it_passes) {
+Test(engine, events_of_other_aggregates_pass_by) {
     record("a", 1, 0);
-    sink_mem_fail_next(fixture.pg, ERR_UNAVAILABLE, false);
+    record("a", 7, 0)->event.aggregate_type = STR("order");
     cr_assert_eq(apply_from(0), ERR_OK);
-    cr_assert_eq(cell_of(fixture.pg, "a", VERSION), 1);
+    cr_assert_eq(engine_parked_streams(fixture.engine, 0), 0);
+    cr_assert_eq(engine_position(fixture.engine, 0).next, 2);
+}
+
+Test(engine, what_the_store_refuses_is_found_and_parked) {
+    sink_mem_refuse(fixture.sink, "b");
+    record("a", 1, 0);
+    record("b", 1, 0);
+    record("c", 1, 0);
+    record("a", 2, 70);
+    record("b", 2, 80);
+    cr_assert_eq(apply_from(0), ERR_OK);
+    cr_assert_eq(cell_of("a", BALANCE), 70);
+    cr_assert_eq(cell_of("b", VERSION), -1);
+    cr_assert_eq(cell_of("c", VERSION), 1);
+    cr_assert_eq(parked("b"), 14);
+    cr_assert_eq(engine_position(fixture.engine, 0).next, 5);
+}
+
+Test(engine, an_outage_parks_nothing_and_is_told) {
+    record("a", 1, 0);
+    sink_mem_fail_next(fixture.sink, ERR_UNAVAILABLE, false);
+    cr_assert_eq(apply_from(0), ERR_UNAVAILABLE);
+    cr_assert_eq(begin(), ERR_OK);
+    cr_assert_eq(apply_from(0), ERR_OK);
+    cr_assert_eq(cell_of("a", VERSION), 1);
+    cr_assert_eq(engine_parked_streams(fixture.engine, 0), 0);
 }
 
 Test(engine, a_success_hidden_by_an_outage_is_not_done_twice) {
     record("a", 1, 0);
-    sink_mem_fail_next(fixture.pg, ERR_UNAVAILABLE, true);
-    cr_assert_eq(apply_from(0), ERR_OK);
+    sink_mem_fail_next(fixture.sink, ERR_UNAVAILABLE, true);
+    cr_assert_eq(apply_from(0), ERR_UNAVAILABLE);
+    cr_assert_eq(begin(), ERR_OK);
     record("a", 2, 5);
-    cr_assert_eq(apply_from(1), ERR_OK);
-    cr_assert_eq(cell_of(fixture.pg, "a", BALANCE), 5);
+    cr_assert_eq(apply_from(0), ERR_OK);
+    cr_assert_eq(cell_of("a", BALANCE), 5);
+    cr_assert_eq(counter("daybook_projector_repeats_total"), 0);
 }
 
 Test(engine, a_zombie_is_fenced_and_writes_nothing) {
-    const struct sink_batch others = {.partition = 0, .expected = SINK_NO_CHECKPOINT, .next = 9};
+    const struct sink_batch others = {.partition = 0,
+                                      .expected = {.next = SINK_NO_CHECKPOINT},
+                                      .next = {.next = 9, .version = 1}};
 
-    cr_assert_eq(fixture.pg->ops->apply(fixture.pg, &others, NULL), ERR_OK);
+    cr_assert_eq(fixture.sink->ops->apply(fixture.sink, &others, NULL), ERR_OK);
     record("a", 1, 0);
     cr_assert_eq(apply_from(0), ERR_FENCED);
-    cr_assert_eq(cell_of(fixture.pg, "a", VERSION), -1);
+    cr_assert_eq(cell_of("a", VERSION), -1);
+    cr_assert_eq(counter("daybook_projector_fenced_total"), 1);
 }
 
-Test(engine, a_sink_that_lost_its_data_is_filled_again) {
-    int64_t offset = -1;
-
-    record("a", 1, 0);
-    record("a", 2, 500);
-    cr_assert_eq(apply_from(0), ERR_OK);
-    sink_mem_lose(fixture.redis);
-    record("a", 3, 600);
-    cr_assert_eq(apply_from(2), ERR_FENCED, "the loss is noticed");
-    cr_assert_eq(engine_begin_partition(fixture.engine, 0, &offset, NULL), ERR_OK);
-    cr_assert_eq(offset, 0);
-    cr_assert_eq(apply_from(0), ERR_OK);
-    cr_assert_eq(cell_of(fixture.redis, "a", BALANCE), 600);
-    cr_assert_eq(cell_of(fixture.pg, "a", BALANCE), 600);
-}
-
-Test(engine, each_sink_goes_on_from_its_own_checkpoint) {
-    int64_t offset = -1;
+Test(engine, a_sink_that_lost_its_data_is_noticed_without_an_event) {
+    const int32_t partition = 0;
+    int32_t changed = -1;
 
     record("a", 1, 0);
     cr_assert_eq(apply_from(0), ERR_OK);
-    record("a", 2, 500);
-    sink_mem_fail_next(fixture.pg, ERR_FENCED, false); /* the crash between two sinks */
-    cr_assert_eq(apply_from(1), ERR_FENCED);
-    cr_assert_eq(cell_of(fixture.redis, "a", VERSION), 2);
-    cr_assert_eq(engine_begin_partition(fixture.engine, 0, &offset, NULL), ERR_OK);
-    cr_assert_eq(offset, 1);
-    cr_assert_eq(apply_from(1), ERR_OK);
-    cr_assert_eq(cell_of(fixture.pg, "a", VERSION), 2);
+    cr_assert_eq(engine_check(fixture.engine, &partition, 1, &changed, NULL), ERR_OK);
+    sink_mem_lose(fixture.sink);
+    cr_assert_eq(engine_check(fixture.engine, &partition, 1, &changed, NULL), ERR_FENCED);
+    cr_assert_eq(changed, 0);
+    cr_assert_eq(begin(), ERR_OK);
+    cr_assert_eq(apply_from(0), ERR_OK);
+    cr_assert_eq(cell_of("a", VERSION), 1);
+}
+
+Test(engine, a_model_of_another_version_is_left_alone) {
+    const struct sink_batch newer = {.partition = 0,
+                                     .expected = {.next = SINK_NO_CHECKPOINT},
+                                     .next = {.next = 0, .version = 2}};
+
+    cr_assert_eq(fixture.sink->ops->apply(fixture.sink, &newer, NULL), ERR_OK);
+    cr_assert_eq(begin(), ERR_CLOSED);
+}
+
+Test(engine, void_versions_count_as_applied) {
+    const struct void_range range = {STR("a"), 2, 3};
+    const struct sink_batch declared = {.partition = 0,
+                                        .expected = {.next = SINK_NO_CHECKPOINT},
+                                        .next = {.next = 0, .version = 1},
+                                        .voids = &range,
+                                        .void_count = 1};
+
+    cr_assert_eq(fixture.sink->ops->apply(fixture.sink, &declared, NULL), ERR_OK);
+    cr_assert_eq(begin(), ERR_OK);
+    record("a", 1, 0);
+    record("a", 2, 5)->event.payload = STR("poison");
+    record("a", 4, 70);
+    cr_assert_eq(apply_from(0), ERR_OK);
+    cr_assert_eq(cell_of("a", BALANCE), 70);
+    cr_assert_eq(engine_parked_streams(fixture.engine, 0), 0);
 }

@@ -1,0 +1,189 @@
+#include "common/adapters/redis_model.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+struct redis_model_suffix redis_model_suffix(int64_t model) {
+    struct redis_model_suffix suffix = {""};
+
+    if (model > 0) {
+        (void)snprintf(suffix.text, sizeof(suffix.text), "#%" PRId64, model);
+    }
+    return suffix;
+}
+
+/* Cuts the next piece off `text` at `separator`. */
+static struct str cut(struct str *text, char separator) {
+    const char *end = text->len > 0 ? memchr(text->ptr, separator, text->len) : NULL;
+    const size_t len = end != NULL ? (size_t)(end - text->ptr) : text->len;
+    const struct str piece = str_of(text->ptr, len);
+    const size_t skip = end != NULL ? len + 1 : len;
+
+    *text = str_of(text->ptr + skip, text->len - skip);
+    return piece;
+}
+
+void redis_model_put_checkpoint(struct buf *out, const struct sink_checkpoint *at) {
+    buf_printf(out, "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64, at->next, at->version,
+               at->model, at->epoch);
+}
+
+bool redis_model_parse_checkpoint(struct str text, struct sink_checkpoint *out) {
+    *out = (struct sink_checkpoint){.version = 1};
+    if (!str_to_i64(cut(&text, ' '), &out->next) || out->next < 0) {
+        return false;
+    }
+    /* The first projectors wrote the offset alone. */
+    return text.len == 0 || (str_to_i64(cut(&text, ' '), &out->version) &&
+                             str_to_i64(cut(&text, ' '), &out->model) &&
+                             str_to_i64(cut(&text, ' '), &out->epoch) && text.len == 0);
+}
+
+void redis_model_put_key(struct buf *out, int32_t partition, const struct model_table *table,
+                         int64_t model, struct str stream_id) {
+    const struct redis_model_suffix suffix = redis_model_suffix(model);
+
+    buf_put_text(out, "{p");
+    buf_put_i64(out, partition);
+    buf_put_text(out, "}:");
+    buf_put_text(out, table->redis_prefix);
+    buf_put_text(out, suffix.text);
+    buf_put_char(out, ':');
+    buf_put_str(out, stream_id);
+}
+
+void redis_model_put_cell(struct buf *out, enum column_kind kind, const struct cell *cell) {
+    char text[UUID_TEXT_BYTES];
+
+    switch (kind) {
+    case COLUMN_TEXT:
+        buf_put_str(out, cell->text);
+        break;
+    case COLUMN_UUID:
+        uuid_format(text, &cell->uuid);
+        buf_put_text(out, text);
+        break;
+    case COLUMN_I64:
+    case COLUMN_TIME:
+    case COLUMN_DATE:
+        buf_put_i64(out, cell->number);
+        break;
+    }
+}
+
+bool redis_model_parse_cell(enum column_kind kind, struct str text, struct cell *out) {
+    *out = (struct cell){.set = true};
+    switch (kind) {
+    case COLUMN_TEXT:
+        out->text = text;
+        return true;
+    case COLUMN_UUID:
+        return uuid_parse(text, &out->uuid);
+    case COLUMN_I64:
+    case COLUMN_TIME:
+    case COLUMN_DATE:
+        break;
+    }
+    return str_to_i64(text, &out->number);
+}
+
+static void put_escaped(struct buf *out, struct str text) {
+    for (size_t i = 0; i < text.len; i++) {
+        const char c = text.ptr[i];
+        if (c == '\t' || c == '\\') {
+            buf_put_char(out, '\\');
+            buf_put_char(out, c == '\t' ? 't' : c);
+        } else {
+            buf_put_char(out, c);
+        }
+    }
+}
+
+static struct str unescape(struct arena *arena, struct str text) {
+    char *out = arena_alloc(arena, text.len);
+    size_t len = 0;
+
+    for (size_t i = 0; out != NULL && i < text.len; i++) {
+        if (text.ptr[i] == '\\' && i + 1 < text.len) {
+            i++;
+            out[len++] = text.ptr[i] == 't' ? '\t' : text.ptr[i];
+        } else {
+            out[len++] = text.ptr[i];
+        }
+    }
+    return str_of(out, len);
+}
+
+void redis_model_put_element(struct buf *out, const struct row *row) {
+    const struct model_table *table = row->table;
+
+    buf_put_i64(out, row->cells[table->version_column].number);
+    for (size_t i = 1; i < table->column_count; i++) {
+        if ((int)i == table->version_column) {
+            continue;
+        }
+        buf_put_char(out, '\t');
+        if (!row->cells[i].set) {
+            buf_put_text(out, "\\0");
+        } else if (table->columns[i].kind == COLUMN_TEXT) {
+            put_escaped(out, row->cells[i].text);
+        } else {
+            redis_model_put_cell(out, table->columns[i].kind, &row->cells[i]);
+        }
+    }
+}
+
+bool redis_model_parse_element(struct str text, const struct model_table *table,
+                               struct arena *scratch, struct row *out) {
+    struct cell *version = &out->cells[table->version_column];
+
+    out->table = table;
+    if (!redis_model_parse_cell(COLUMN_I64, cut(&text, '\t'), version)) {
+        return false;
+    }
+    for (size_t i = 1; i < table->column_count; i++) {
+        if ((int)i == table->version_column) {
+            continue;
+        }
+        struct str piece = cut(&text, '\t');
+        if (str_eq(piece, STR("\\0"))) {
+            out->cells[i] = (struct cell){0};
+            continue;
+        }
+        if (table->columns[i].kind == COLUMN_TEXT && memchr(piece.ptr, '\\', piece.len) != NULL) {
+            piece = unescape(scratch, piece);
+        }
+        if (!redis_model_parse_cell(table->columns[i].kind, piece, &out->cells[i])) {
+            return false;
+        }
+    }
+    return text.len == 0;
+}
+
+void redis_model_put_parked(struct buf *out, const struct parked_event *event) {
+    char id[UUID_TEXT_BYTES];
+
+    uuid_format(id, &event->event_id);
+    buf_printf(out, "%" PRId64 "\t%" PRId64 "\t", event->offset, event->version);
+    put_escaped(out, event->event_type);
+    buf_printf(out, "\t%s\t%" PRId64 "\t", id, event->recorded_at_us);
+    put_escaped(out, event->reason);
+}
+
+bool redis_model_parse_parked(struct str text, struct parked_event *out) {
+    const struct str stream_id = out->stream_id;
+
+    *out = (struct parked_event){.stream_id = stream_id};
+    if (!str_to_i64(cut(&text, '\t'), &out->offset) ||
+        !str_to_i64(cut(&text, '\t'), &out->version)) {
+        return false;
+    }
+    out->event_type = cut(&text, '\t');
+    if (!uuid_parse(cut(&text, '\t'), &out->event_id) ||
+        !str_to_i64(cut(&text, '\t'), &out->recorded_at_us)) {
+        return false;
+    }
+    out->reason = text;
+    return true;
+}

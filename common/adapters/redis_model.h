@@ -1,0 +1,50 @@
+/*
+ * How read models stand in Redis. All keys of a partition share its hash tag, so that one script
+ * may change them together, also on Redis Cluster.
+ *
+ *   {pN}:checkpoint:<projection>         "<next> <version> <model> <epoch>" of the live model
+ *   {pN}:checkpoint:<projection>#build   the same of the one that is being rebuilt
+ *   {pN}:<prefix><M>:<stream>            a row as a hash, or the stream's newest rows as a list
+ *   {pN}:parked:<projection><M>          hash: stream → its first parked event
+ *   {pN}:parked:<projection><M>:<stream> list of its parked events
+ *   {pN}:void:<projection>               hash: <stream>/<first version> → last version
+ *   daybook:models:<projection>          the last number given to a model
+ *   daybook:partitions                   the partition count that keys are made with
+ *
+ * <M> is the model's number: nothing for 0, #1, #2, … for the rebuilt ones. Which one is live
+ * stands in the checkpoint, so that one write switches readers and writers of a partition together.
+ * A list element holds its row's cells with tabs between them, the version first.
+ */
+#ifndef DAYBOOK_ADAPTERS_REDIS_MODEL_H
+#define DAYBOOK_ADAPTERS_REDIS_MODEL_H
+
+#include "common/ports/projection_sink.h"
+
+enum { REDIS_MODEL_SUFFIX_BYTES = 24 };
+
+struct redis_model_suffix {
+    char text[REDIS_MODEL_SUFFIX_BYTES];
+};
+struct redis_model_suffix redis_model_suffix(int64_t model);
+
+void redis_model_put_checkpoint(struct buf *out, const struct sink_checkpoint *at);
+/* False when it is none. */
+MUST_CHECK bool redis_model_parse_checkpoint(struct str text, struct sink_checkpoint *out);
+
+/* {pN}:<prefix><M>:<stream id> */
+void redis_model_put_key(struct buf *out, int32_t partition, const struct model_table *table,
+                         int64_t model, struct str stream_id);
+/* A cell as a field of a hash. */
+void redis_model_put_cell(struct buf *out, enum column_kind kind, const struct cell *cell);
+MUST_CHECK bool redis_model_parse_cell(enum column_kind kind, struct str text, struct cell *out);
+/* A row as an element of a list. */
+void redis_model_put_element(struct buf *out, const struct row *row);
+/* The row's texts live as long as the element and `scratch`. */
+MUST_CHECK bool redis_model_parse_element(struct str text, const struct model_table *table,
+                                          struct arena *scratch, struct row *out);
+
+/* A parked event as an element of its list, and back: offset, version, type, id, time, reason. */
+void redis_model_put_parked(struct buf *out, const struct parked_event *event);
+MUST_CHECK bool redis_model_parse_parked(struct str text, struct parked_event *out);
+
+#endif

@@ -1,0 +1,294 @@
+#include "projector/rebuild.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <time.h>
+
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+#include "projector/engine.h"
+#include "projector/rebuild_bulk.h"
+
+enum { BATCH = 2000, SWAP_TRIES = 500, SILENCE_US = 30000000 };
+
+void rebuild_add(struct rebuild_options *options, const struct projection *projection,
+                 unsigned stores) {
+    static const unsigned all[] = {STORE_PG, STORE_REDIS};
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        if ((projection_stores(projection) & stores & all[i]) &&
+            options->target_count < REBUILD_TARGETS_MAX) {
+            options->targets[options->target_count++] =
+                (struct rebuild_target){.projection = projection, .store = all[i]};
+        }
+    }
+}
+
+/* --- catching up --- */
+
+/* One target, from the end of the bulk to the switch. */
+struct chase {
+    const struct rebuild_options *options;
+    const struct rebuild_target *target;
+    struct projection_sink *sink;
+    struct engine *engine;
+    struct event_reader *reader;
+    struct consumed_record *records; /* BATCH */
+    struct metrics *metrics;
+    bool begun[TOPIC_PARTITIONS_MAX];
+};
+
+static enum err_code chase_begin(struct chase *chase, int32_t partition, struct err *err) {
+    struct sink_checkpoint at;
+
+    if (chase->begun[partition]) {
+        return ERR_OK;
+    }
+    const enum err_code code = engine_begin(chase->engine, partition, &at, err);
+    chase->begun[partition] = code == ERR_OK;
+    return code;
+}
+
+/* Applies the log up to `end`. */
+static enum err_code chase_to(struct chase *chase, int32_t partition, int64_t end,
+                              struct err *err) {
+    struct event_reader *reader = chase->reader;
+    int64_t heard_at_us = clock_monotonic_us();
+    enum err_code code = chase_begin(chase, partition, err);
+    int64_t next = code == ERR_OK ? engine_position(chase->engine, partition).next : 0;
+
+    if (code != ERR_OK || next >= end) {
+        return code;
+    }
+    code = reader->ops->start(reader, partition, next, err);
+    while (code == ERR_OK && next < end) {
+        size_t count = 0;
+        code = reader->ops->poll(reader, 100, chase->records, BATCH, &count, err);
+        if (code == ERR_OK && count > 0) {
+            code = engine_apply(chase->engine, partition, chase->records, count, err);
+            heard_at_us = clock_monotonic_us();
+        }
+        reader->ops->release(reader, chase->records, count);
+        if (code == ERR_OK) {
+            next = engine_position(chase->engine, partition).next;
+        }
+        if (code == ERR_OK && clock_monotonic_us() - heard_at_us > SILENCE_US) {
+            code = err_set(err, ERR_UNAVAILABLE, "partition %" PRId32 ": the topic is silent",
+                           partition);
+        }
+    }
+    reader->ops->stop(reader, partition);
+    return code;
+}
+
+static enum err_code chase_to_end(struct chase *chase, struct err *err) {
+    enum err_code code = ERR_OK;
+
+    for (int32_t p = 0; code == ERR_OK && p < chase->options->world->config->topic_partitions;
+         p++) {
+        int64_t first = 0;
+        int64_t end = 0;
+        code = chase->reader->ops->bounds(chase->reader, p, &first, &end, err);
+        if (code == ERR_OK) {
+            code = chase_to(chase, p, end, err);
+        }
+    }
+    return code;
+}
+
+static enum err_code reach(void *arg, const struct sink_checkpoint *live, struct err *err) {
+    struct chase *chase = arg;
+    enum err_code code = ERR_OK;
+
+    for (int32_t p = 0; code == ERR_OK && p < chase->options->world->config->topic_partitions;
+         p++) {
+        int64_t first = 0;
+        int64_t end = 0;
+        if (!checkpoint_exists(&live[p])) {
+            continue;
+        }
+        /* A live checkpoint beyond the log is damage, and a rebuild is its repair. */
+        code = chase->reader->ops->bounds(chase->reader, p, &first, &end, err);
+        if (code == ERR_OK) {
+            code = chase_to(chase, p, live[p].next < end ? live[p].next : end, err);
+        }
+    }
+    return code;
+}
+
+static enum err_code chase_and_swap(struct chase *chase, struct err *err) {
+    const struct timespec pause = {.tv_nsec = 5000000};
+    struct model_builder *builder = chase->target->builder;
+    enum err_code code = ERR_CONFLICT;
+
+    for (int i = 0; code == ERR_CONFLICT && i < SWAP_TRIES; i++) {
+        if (i > 0) {
+            (void)nanosleep(&pause, NULL);
+        }
+        code = chase_to_end(chase, err);
+        if (code == ERR_OK) {
+            code = builder->ops->swap(builder, reach, chase, err);
+        }
+    }
+    return code;
+}
+
+static enum err_code finish_target(const struct rebuild_options *options,
+                                   const struct rebuild_target *target, struct err *err) {
+    const struct world *world = options->world;
+    struct chase chase = {.options = options, .target = target};
+    enum err_code code =
+        world->sink(world, target->projection, target->store, SINK_BUILD, NULL, &chase.sink, err);
+
+    if (code != ERR_OK) {
+        return code;
+    }
+    chase.metrics = metrics_new();
+    chase.records = mem_array(BATCH, sizeof(chase.records[0]));
+    chase.reader = world->reader(world, READ_IN_TURN);
+    chase.engine = engine_new(&(struct engine_options){.projection = target->projection,
+                                                       .sink = chase.sink,
+                                                       .log = world->log,
+                                                       .metrics = chase.metrics,
+                                                       .batch_max = BATCH});
+    code = chase.reader->ops->open(chase.reader, err);
+    if (code == ERR_OK) {
+        code = chase_and_swap(&chase, err);
+    }
+    engine_free(chase.engine);
+    chase.reader->ops->free(chase.reader);
+    chase.sink->ops->free(chase.sink);
+    metrics_free(chase.metrics);
+    mem_free(chase.records);
+    return code;
+}
+
+/* --- all of it --- */
+
+static enum err_code read_ends(const struct rebuild_options *options, int64_t *ends,
+                               struct err *err) {
+    struct event_reader *reader = options->world->reader(options->world, READ_IN_TURN);
+    enum err_code code = reader->ops->open(reader, err);
+
+    for (int32_t p = 0; code == ERR_OK && p < options->world->config->topic_partitions; p++) {
+        int64_t first = 0;
+        code = reader->ops->bounds(reader, p, &first, &ends[p], err);
+        if (code == ERR_OK && first > 0) {
+            code = err_set(err, ERR_CORRUPT,
+                           "partition %" PRId32 " of the topic begins at offset %" PRId64
+                           ": the log is not whole",
+                           p, first);
+        }
+    }
+    reader->ops->free(reader);
+    return code;
+}
+
+static enum err_code open_targets(struct rebuild_options *options, struct err *err) {
+    const struct world *world = options->world;
+    enum err_code code = ERR_OK;
+
+    for (size_t i = 0; code == ERR_OK && i < options->target_count; i++) {
+        struct rebuild_target *target = &options->targets[i];
+        code = world->builder(world, target->projection, target->store, &target->builder, err);
+        if (code == ERR_OK) {
+            code = target->builder->ops->begin(
+                target->builder, (int32_t)world->config->topic_partitions, &target->at, err);
+        }
+    }
+    return code;
+}
+
+/* One target's way from the bulk to readers, beside those of the others. */
+struct finish {
+    const struct rebuild_options *options;
+    const struct rebuild_target *target;
+    pthread_t thread;
+    bool started;
+    enum err_code code;
+    struct err err;
+};
+
+static void *finish_main(void *arg) {
+    struct finish *finish = arg;
+    const struct rebuild_target *target = finish->target;
+    struct model_builder *builder = target->builder;
+
+    finish->code = builder->ops->seal(builder, &finish->err);
+    if (finish->code == ERR_OK) {
+        finish->code = finish_target(finish->options, target, &finish->err);
+    }
+    if (finish->code == ERR_OK) {
+        log_info(finish->options->world->log, log_event("model.switched"),
+                 log_cstr("projection", target->projection->name),
+                 log_cstr("store", builder->ops->name),
+                 log_i64("version", target->projection->version));
+        finish->code = builder->ops->clean(builder, &finish->err);
+    }
+    return NULL;
+}
+
+static enum err_code finish_all(const struct rebuild_options *options, struct err *err) {
+    struct finish *finishes = mem_array(options->target_count, sizeof(finishes[0]));
+    enum err_code code = ERR_OK;
+
+    for (size_t i = 0; i < options->target_count; i++) {
+        finishes[i].options = options;
+        finishes[i].target = &options->targets[i];
+        finishes[i].started =
+            pthread_create(&finishes[i].thread, NULL, finish_main, &finishes[i]) == 0;
+        if (!finishes[i].started) {
+            (void)finish_main(&finishes[i]);
+        }
+    }
+    for (size_t i = 0; i < options->target_count; i++) {
+        if (finishes[i].started) {
+            (void)pthread_join(finishes[i].thread, NULL);
+        }
+        if (code == ERR_OK && finishes[i].code != ERR_OK) {
+            code = err_set(err, finishes[i].code, "%s", finishes[i].err.message);
+        }
+    }
+    mem_free(finishes);
+    return code;
+}
+
+static enum err_code build_and_swap(struct rebuild_options *options, const int64_t *ends,
+                                    struct rebuild_result *result, struct err *err) {
+    const int64_t started_us = clock_monotonic_us();
+    const enum err_code code = rebuild_bulk(options, ends, err);
+
+    result->bulk_seconds = (double)(clock_monotonic_us() - started_us) / 1e6;
+    return code == ERR_OK ? finish_all(options, err) : code;
+}
+
+enum err_code rebuild(struct rebuild_options *options, struct rebuild_result *result,
+                      struct err *err) {
+    const int64_t started_us = clock_monotonic_us();
+    int64_t ends[TOPIC_PARTITIONS_MAX] = {0};
+    enum err_code code = read_ends(options, ends, err);
+
+    *result = (struct rebuild_result){0};
+    if (code == ERR_OK) {
+        code = open_targets(options, err);
+    }
+    if (code == ERR_OK) {
+        code = build_and_swap(options, ends, result, err);
+    }
+    for (size_t i = 0; i < options->target_count; i++) {
+        struct model_builder *builder = options->targets[i].builder;
+        /* Who could not begin has no right to clean; who has switched has cleaned. */
+        if (builder != NULL && code != ERR_OK && code != ERR_CONFLICT) {
+            (void)builder->ops->clean(builder, NULL);
+        }
+        if (builder != NULL) {
+            builder->ops->free(builder);
+            options->targets[i].builder = NULL;
+        }
+    }
+    for (int32_t p = 0; p < TOPIC_PARTITIONS_MAX; p++) {
+        result->events += ends[p];
+    }
+    result->seconds = (double)(clock_monotonic_us() - started_us) / 1e6;
+    return code;
+}

@@ -1,0 +1,442 @@
+#include "projector/rebuild_bulk.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+#include "projector/fold.h"
+#include "projector/rowset.h"
+
+enum {
+    BATCH = 512, /* all that is at hand for it fits the caches */
+    ROWS_AT_ONCE = 4000,
+    MERGED_MAX = 500000, /* rows of one partition merged in memory */
+    STREAMS_MAX = 50000000,
+    SCRATCH_BYTES = 1024 * 1024,
+    SILENCE_US = 30000000,
+    THREADS_MAX = 32,
+};
+
+struct shared {
+    const struct rebuild_options *options;
+    const int64_t *ends;
+    int32_t partitions;
+    _Atomic int64_t done;
+    _Atomic int32_t next_partition;
+    _Atomic bool failed;
+    pthread_mutex_t mutex; /* guards code, err */
+    enum err_code code;
+    struct err err;
+};
+
+/* One projection's state in one thread. */
+struct builder_lane {
+    const struct projection *projection;
+    struct fold fold;
+    struct emitter *emitter;
+    struct rowset merged;
+};
+
+/* One target's ways into its store, in one thread. */
+struct way {
+    const struct rebuild_target *target;
+    size_t lane;
+    struct projection_sink *sink;
+    struct model_load *loads[MODEL_TABLES_MAX]; /* NULL: through the sink */
+};
+
+struct bulk_thread {
+    struct shared *shared;
+    pthread_t thread;
+    struct event_reader *reader;
+    struct builder_lane lanes[REBUILD_PROJECTIONS_MAX];
+    size_t lane_count;
+    struct way ways[REBUILD_TARGETS_MAX];
+    size_t way_count;
+    struct consumed_record *records; /* BATCH */
+    struct decoded *decoded;         /* BATCH */
+    struct parked_event *parked;     /* BATCH + 1 */
+    size_t parked_count;
+    struct row *rows; /* BATCH * EMITTER_ROWS_PER_EVENT_MAX */
+    struct arena scratch;
+};
+
+/* --- into the stores --- */
+
+static enum err_code put(const struct way *way, int32_t partition, const struct row *rows,
+                         size_t count, const struct parked_event *parked, size_t parked_count,
+                         struct err *err) {
+    const struct sink_checkpoint none = {.next = SINK_NO_CHECKPOINT};
+    struct sink_checkpoint after = way->target->at;
+
+    if (count == 0 && parked_count == 0) {
+        return ERR_OK;
+    }
+    after.next = SINK_NO_CHECKPOINT;
+    const struct sink_batch batch = {
+        .partition = partition,
+        .expected = none,
+        .next = after,
+        .rows = rows,
+        .row_count = count,
+        .parked = parked,
+        .parked_count = parked_count,
+    };
+    return way->sink->ops->apply(way->sink, &batch, err);
+}
+
+/* The rows of one batch that never change, into one target. */
+static enum err_code put_appended(struct bulk_thread *t, const struct way *way, int32_t partition,
+                                  const struct row *rows, size_t count, struct err *err) {
+    const struct projection *projection = way->target->projection;
+    enum err_code code = ERR_OK;
+    size_t through_sink = 0;
+
+    for (size_t i = 0; code == ERR_OK && i < projection->table_count; i++) {
+        const struct model_table *table = projection->tables[i];
+        if (!table->append_only || !(table->stores & way->target->store)) {
+            continue;
+        }
+        if (way->loads[i] != NULL) {
+            code = way->loads[i]->ops->rows(way->loads[i], partition, rows, count, err);
+            continue;
+        }
+        for (size_t r = 0; r < count; r++) {
+            if (rows[r].table == table) {
+                t->rows[through_sink++] = rows[r];
+            }
+        }
+    }
+    return code == ERR_OK
+               ? put(way, partition, t->rows, through_sink, t->parked, t->parked_count, err)
+               : code;
+}
+
+static enum err_code flush_merged(struct bulk_thread *t, size_t lane_index, int32_t partition,
+                                  struct err *err) {
+    struct builder_lane *lane = &t->lanes[lane_index];
+    enum err_code code = ERR_OK;
+
+    for (size_t w = 0; code == ERR_OK && w < t->way_count; w++) {
+        const struct way *way = &t->ways[w];
+        size_t count = 0;
+        for (size_t i = 0; code == ERR_OK && way->lane == lane_index && i < lane->merged.slot_count;
+             i++) {
+            const struct row *row = lane->merged.entries[i].row;
+            if (row == NULL || !(row->table->stores & way->target->store)) {
+                continue;
+            }
+            t->rows[count++] = *row;
+            if (count == ROWS_AT_ONCE) {
+                code = put(way, partition, t->rows, count, NULL, 0, err);
+                count = 0;
+            }
+        }
+        if (code == ERR_OK) {
+            code = put(way, partition, t->rows, count, NULL, 0, err);
+        }
+    }
+    rowset_clear(&lane->merged);
+    return code;
+}
+
+static enum err_code set_checkpoint(const struct way *way, int32_t partition, int64_t next,
+                                    struct err *err) {
+    struct sink_checkpoint after = way->target->at;
+
+    after.next = next;
+    after.version = way->target->projection->version;
+    const struct sink_batch batch = {
+        .partition = partition, .expected = {.next = SINK_NO_CHECKPOINT}, .next = after};
+    return way->sink->ops->apply(way->sink, &batch, err);
+}
+
+/* --- records --- */
+
+static void decode_all(struct bulk_thread *t, const struct aggregate *aggregate, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        decode_record(&t->records[i], aggregate, &t->scratch, &t->decoded[i]);
+    }
+}
+
+static enum err_code fold_batch(struct bulk_thread *t, size_t lane_index, int32_t partition,
+                                size_t count, struct err *err) {
+    struct builder_lane *lane = &t->lanes[lane_index];
+    enum err_code code = ERR_OK;
+    size_t row_count = 0;
+
+    emitter_clear(lane->emitter);
+    t->parked_count = 0;
+    for (size_t i = 0; code == ERR_OK && i < count; i++) {
+        enum fold_verdict verdict = FOLD_PASSED;
+        code = fold_record(&lane->fold, &t->records[i], &t->decoded[i], lane->emitter, &verdict,
+                           &t->parked[t->parked_count], err);
+        t->parked_count += verdict == FOLD_PARKED;
+    }
+    const struct row *rows = emitter_all(lane->emitter, &row_count);
+    for (size_t i = 0; code == ERR_OK && i < row_count; i++) {
+        if (!rows[i].table->append_only) {
+            rowset_add(&lane->merged, &rows[i], partition, 0);
+        }
+    }
+    for (size_t w = 0; code == ERR_OK && w < t->way_count; w++) {
+        if (t->ways[w].lane == lane_index) {
+            code = put_appended(t, &t->ways[w], partition, rows, row_count, err);
+        }
+    }
+    if (code == ERR_OK && lane->merged.count > MERGED_MAX) {
+        code = flush_merged(t, lane_index, partition, err);
+    }
+    return code;
+}
+
+static enum err_code apply_batch(struct bulk_thread *t, int32_t partition, size_t count,
+                                 struct err *err) {
+    const struct aggregate *decoded_for = NULL;
+    enum err_code code = ERR_OK;
+
+    for (size_t l = 0; code == ERR_OK && l < t->lane_count; l++) {
+        if (t->lanes[l].projection->aggregate != decoded_for) {
+            decoded_for = t->lanes[l].projection->aggregate;
+            decode_all(t, decoded_for, count);
+        }
+        code = fold_batch(t, l, partition, count, err);
+    }
+    return code;
+}
+
+/* Takes records up to the end; leaves out what lies behind it. */
+static enum err_code read_on(struct bulk_thread *t, int32_t partition, int64_t end, int64_t *next,
+                             struct err *err) {
+    struct event_reader *reader = t->reader;
+    int64_t heard_at_us = clock_monotonic_us();
+    enum err_code code = ERR_OK;
+
+    while (code == ERR_OK && *next < end && !atomic_load(&t->shared->failed)) {
+        size_t count = 0;
+        code = reader->ops->poll(reader, 100, t->records, BATCH, &count, err);
+        size_t inside = count;
+        while (inside > 0 && t->records[inside - 1].offset >= end) {
+            inside--;
+        }
+        if (code == ERR_OK && count > 0) {
+            code = apply_batch(t, partition, inside, err);
+            *next = t->records[count - 1].offset + 1;
+            heard_at_us = clock_monotonic_us();
+            atomic_fetch_add(&t->shared->done, (int64_t)inside);
+        } else if (code == ERR_OK && clock_monotonic_us() - heard_at_us > SILENCE_US) {
+            code = err_set(err, ERR_UNAVAILABLE, "partition %" PRId32 ": the topic is silent",
+                           partition);
+        }
+        reader->ops->release(reader, t->records, count);
+    }
+    return code;
+}
+
+static enum err_code build_partition(struct bulk_thread *t, int32_t partition, struct err *err) {
+    const int64_t end = t->shared->ends[partition];
+    enum err_code code = ERR_OK;
+    int64_t next = 0;
+
+    for (size_t l = 0; l < t->lane_count; l++) {
+        fold_clear(&t->lanes[l].fold);
+        t->lanes[l].fold.partition = partition;
+    }
+    for (size_t w = 0; code == ERR_OK && w < t->way_count; w++) {
+        struct fold *fold = &t->lanes[t->ways[w].lane].fold;
+        if (w == 0 || t->ways[w - 1].lane != t->ways[w].lane) {
+            code = fold_load(fold, t->ways[w].sink, &t->ways[w].target->at, false, err);
+        }
+    }
+    if (code == ERR_OK && end > 0) {
+        code = t->reader->ops->start(t->reader, partition, 0, err);
+    }
+    if (code == ERR_OK) {
+        code = read_on(t, partition, end, &next, err);
+    }
+    t->reader->ops->stop(t->reader, partition);
+    for (size_t l = 0; code == ERR_OK && l < t->lane_count; l++) {
+        code = flush_merged(t, l, partition, err);
+    }
+    for (size_t w = 0; code == ERR_OK && w < t->way_count; w++) {
+        code = set_checkpoint(&t->ways[w], partition, end, err);
+    }
+    return code;
+}
+
+/* --- threads --- */
+
+static enum err_code open_way(struct bulk_thread *t, const struct rebuild_target *target,
+                              struct err *err) {
+    const struct world *world = t->shared->options->world;
+    struct way *way = &t->ways[t->way_count++];
+
+    way->target = target;
+    if (t->lane_count == 0 || t->lanes[t->lane_count - 1].projection != target->projection) {
+        struct builder_lane *lane = &t->lanes[t->lane_count++];
+        lane->projection = target->projection;
+        fold_init(&lane->fold, target->projection, 0, STREAMS_MAX);
+        rowset_init(&lane->merged);
+        lane->emitter = emitter_new(BATCH);
+    }
+    way->lane = t->lane_count - 1;
+    enum err_code code =
+        world->sink(world, target->projection, target->store, SINK_BUILD, NULL, &way->sink, err);
+    for (size_t i = 0; code == ERR_OK && i < target->projection->table_count; i++) {
+        if (target->projection->tables[i]->stores & target->store) {
+            code = target->builder->ops->load(target->builder, target->projection->tables[i],
+                                              &way->loads[i], err);
+        }
+    }
+    return code;
+}
+
+static enum err_code open_thread(struct bulk_thread *t, struct err *err) {
+    const struct rebuild_options *options = t->shared->options;
+    enum err_code code = ERR_OK;
+
+    t->records = mem_array(BATCH, sizeof(t->records[0]));
+    t->decoded = mem_array(BATCH, sizeof(t->decoded[0]));
+    t->parked = mem_array(BATCH + 1, sizeof(t->parked[0]));
+    t->rows = mem_array((size_t)BATCH * EMITTER_ROWS_PER_EVENT_MAX, sizeof(t->rows[0]));
+    arena_init(&t->scratch, 4096, SCRATCH_BYTES);
+    for (size_t i = 0; code == ERR_OK && i < options->target_count; i++) {
+        code = open_way(t, &options->targets[i], err);
+    }
+    if (code == ERR_OK) {
+        t->reader = options->world->reader(options->world, READ_IN_TURN);
+        code = t->reader->ops->open(t->reader, err);
+    }
+    return code;
+}
+
+static void close_thread(struct bulk_thread *t) {
+    for (size_t w = 0; w < t->way_count; w++) {
+        for (size_t i = 0; i < MODEL_TABLES_MAX; i++) {
+            if (t->ways[w].loads[i] != NULL) {
+                t->ways[w].loads[i]->ops->free(t->ways[w].loads[i]);
+            }
+        }
+        if (t->ways[w].sink != NULL) {
+            t->ways[w].sink->ops->free(t->ways[w].sink);
+        }
+    }
+    for (size_t l = 0; l < t->lane_count; l++) {
+        fold_release(&t->lanes[l].fold);
+        rowset_release(&t->lanes[l].merged);
+        emitter_free(t->lanes[l].emitter);
+    }
+    if (t->reader != NULL) {
+        t->reader->ops->free(t->reader);
+    }
+    arena_release(&t->scratch);
+    mem_free(t->records);
+    mem_free(t->decoded);
+    mem_free(t->parked);
+    mem_free(t->rows);
+    mem_free(t);
+}
+
+static enum err_code end_loads(struct bulk_thread *t, struct err *err) {
+    enum err_code code = ERR_OK;
+
+    for (size_t w = 0; w < t->way_count; w++) {
+        for (size_t i = 0; code == ERR_OK && i < MODEL_TABLES_MAX; i++) {
+            if (t->ways[w].loads[i] != NULL) {
+                code = t->ways[w].loads[i]->ops->end(t->ways[w].loads[i], err);
+            }
+        }
+    }
+    return code;
+}
+
+static void *thread_main(void *arg) {
+    struct bulk_thread *t = arg;
+    struct shared *shared = t->shared;
+    struct err err = {0};
+    enum err_code code = open_thread(t, &err);
+
+    while (code == ERR_OK && !atomic_load(&shared->failed)) {
+        const int32_t partition = atomic_fetch_add(&shared->next_partition, 1);
+        if (partition >= shared->partitions) {
+            break;
+        }
+        code = build_partition(t, partition, &err);
+    }
+    if (code == ERR_OK) {
+        code = end_loads(t, &err);
+    }
+    if (code != ERR_OK) {
+        (void)pthread_mutex_lock(&shared->mutex);
+        if (shared->code == ERR_OK) {
+            shared->code = code;
+            shared->err = err;
+        }
+        (void)pthread_mutex_unlock(&shared->mutex);
+        atomic_store(&shared->failed, true);
+    }
+    close_thread(t);
+    return NULL;
+}
+
+static void *progress_main(void *arg) {
+    struct shared *shared = arg;
+    const struct rebuild_options *options = shared->options;
+    const struct timespec pause = {.tv_nsec = 100000000};
+    const int64_t started_us = clock_monotonic_us();
+    int64_t total = 0;
+
+    for (int32_t p = 0; p < shared->partitions; p++) {
+        total += shared->ends[p];
+    }
+    for (int turn = 0;
+         !atomic_load(&shared->failed) && atomic_load(&shared->next_partition) < INT32_MAX / 2;
+         turn++) {
+        if (turn % 5 == 0 && options->progress != NULL) {
+            options->progress(options->progress_arg, atomic_load(&shared->done), total,
+                              (double)(clock_monotonic_us() - started_us) / 1e6);
+        }
+        (void)nanosleep(&pause, NULL);
+    }
+    return NULL;
+}
+
+enum err_code rebuild_bulk(const struct rebuild_options *options, const int64_t *ends,
+                           struct err *err) {
+    const struct projector_config *config = options->world->config;
+    struct bulk_thread *threads[THREADS_MAX];
+    struct shared shared = {.options = options,
+                            .ends = ends,
+                            .partitions = (int32_t)config->topic_partitions,
+                            .mutex = PTHREAD_MUTEX_INITIALIZER};
+    int64_t count = config->rebuild_threads < THREADS_MAX ? config->rebuild_threads : THREADS_MAX;
+    pthread_t progress;
+    pthread_t handles[THREADS_MAX];
+    int64_t started = 0;
+
+    count = count < shared.partitions ? count : shared.partitions;
+    const bool watched = pthread_create(&progress, NULL, progress_main, &shared) == 0;
+    for (; started < count; started++) {
+        threads[started] = mem_zalloc(sizeof(*threads[started]));
+        threads[started]->shared = &shared;
+        if (pthread_create(&handles[started], NULL, thread_main, threads[started]) != 0) {
+            mem_free(threads[started]);
+            break;
+        }
+    }
+    for (int64_t i = 0; i < started; i++) {
+        (void)pthread_join(handles[i], NULL);
+    }
+    atomic_store(&shared.next_partition, INT32_MAX / 2);
+    if (watched) {
+        (void)pthread_join(progress, NULL);
+    }
+    (void)pthread_mutex_destroy(&shared.mutex);
+    if (started == 0) {
+        return err_set(err, ERR_INTERNAL, "no thread can be started");
+    }
+    return shared.code == ERR_OK ? ERR_OK : err_set(err, shared.code, "%s", shared.err.message);
+}

@@ -1,0 +1,16 @@
+/*
+ * The bulk of a rebuild: every record up to the log's present end, partitions in parallel.
+ *
+ * Rows that never change go straight into the store; the others are merged in memory and written
+ * once, at a partition's end or when there are too many.
+ */
+#ifndef DAYBOOK_PROJECTOR_REBUILD_BULK_H
+#define DAYBOOK_PROJECTOR_REBUILD_BULK_H
+
+#include "projector/rebuild.h"
+
+/* `ends`: per partition, the offset up to which. */
+MUST_CHECK enum err_code rebuild_bulk(const struct rebuild_options *options, const int64_t *ends,
+                                      struct err *err);
+
+#endif

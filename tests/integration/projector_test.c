@@ -1,0 +1,529 @@
+/* What an operator asks of the projectors, on a live system: parked streams, verification of damage
+ * done by hand, rebuilds while reads go on, a fourth projection, a raised version. */
+#include <criterion/criterion.h>
+#include <libpq-fe.h>
+#include <librdkafka/rdkafka.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "../support/environment.h"
+#include "../support/http_client.h"
+#include "../support/shell.h"
+#include "common/base/hash.h"
+
+#define GATEWAY "DAYBOOK_TEST_GATEWAY"
+
+static char output[262144];
+
+static const char *open_account(const char *prefix) {
+    static char ids[4][96];
+    static unsigned turn;
+    char *id = ids[turn++ % 4];
+    char body[160];
+
+    (void)snprintf(id, sizeof(ids[0]), "%s", fresh_id(prefix));
+    (void)snprintf(body, sizeof(body), "{\"id\":\"%s\"}", id);
+    struct http_answer a = http_post(url_of(GATEWAY, "/accounts"), body);
+    cr_assert_eq(a.status, 201, "%s", a.body);
+    http_answer_release(&a);
+    return id;
+}
+
+static void deposit(const char *id, int times) {
+    for (int i = 0; i < times; i++) {
+        struct http_answer a =
+            http_post(url_of(GATEWAY, "/accounts/%s/deposit", id), "{\"amount\":1}");
+        cr_assert_eq(a.status, 200, "%s", a.body);
+        http_answer_release(&a);
+    }
+}
+
+static bool is_at(const char *id, int version, int timeout_ms) {
+    struct http_answer a = http_get(
+        url_of(GATEWAY, "/accounts/%s?min_version=%d&timeout_ms=%d", id, version, timeout_ms));
+    const bool is = a.status == 200 && http_answer_number(&a, "version") >= version;
+
+    http_answer_release(&a);
+    return is;
+}
+
+static int command(const char *words) {
+    return projector_command(output, sizeof(output), NULL, words);
+}
+
+static void expect_command(const char *words) {
+    cr_assert_eq(command(words), 0, "%s: %s", words, output);
+}
+
+/* Redis itself, since a read falls back on PostgreSQL. */
+static bool redis_has_account(void *arg) {
+    const char *id = arg;
+    const int32_t p = hash_kafka_partition(str_from(id), 6);
+
+    return strncmp(redis_command("EXISTS '{p%d}:account:%s'", (int)p, id), "1", 1) == 0;
+}
+
+static bool all_is_verified(void *arg) {
+    (void)arg;
+    return command("verify") == 0;
+}
+
+/* --- a record that the relay would never write --- */
+
+static void inject(const char *id, int version, const char *payload) {
+    char text[512];
+    char number[16];
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+
+    (void)rd_kafka_conf_set(conf, "bootstrap.servers",
+                            stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"), text, sizeof(text));
+    rd_kafka_t *kafka = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof(text));
+    cr_assert_not_null(kafka, "%s", text);
+    (void)snprintf(number, sizeof(number), "%d", version);
+    const int32_t partition = hash_kafka_partition(str_from(id), 6);
+    const rd_kafka_resp_err_t error = rd_kafka_producev(
+        kafka, RD_KAFKA_V_TOPIC("account-events"), RD_KAFKA_V_PARTITION(partition),
+        RD_KAFKA_V_KEY(id, strlen(id)),
+        RD_KAFKA_V_VALUE((void *)(uintptr_t)payload, strlen(payload)),
+        RD_KAFKA_V_HEADER("aggregate_type", "account", -1),
+        RD_KAFKA_V_HEADER("ce_type", "MoneyDeposited", -1),
+        RD_KAFKA_V_HEADER("ce_id", "01890000-0000-7000-8000-000000000000", -1),
+        RD_KAFKA_V_HEADER("ce_time", "2026-01-31T12:00:00.000001Z", -1),
+        RD_KAFKA_V_HEADER("version", number, -1), RD_KAFKA_V_HEADER("position", "0", -1),
+        RD_KAFKA_V_HEADER("schema_version", "1", -1), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+        RD_KAFKA_V_END);
+    cr_assert_eq(error, RD_KAFKA_RESP_ERR_NO_ERROR);
+    cr_assert_eq(rd_kafka_flush(kafka, 10000), RD_KAFKA_RESP_ERR_NO_ERROR);
+    rd_kafka_destroy(kafka);
+}
+
+struct listing {
+    const char *id;
+    int lines; /* in how many stores of how many projections */
+};
+
+static int parked_lines(const char *id) {
+    int lines = 0;
+
+    expect_command("parked list");
+    for (const char *at = strstr(output, id); at != NULL; at = strstr(at + 1, id)) {
+        lines++;
+    }
+    return lines;
+}
+
+static bool is_parked(void *arg) {
+    const struct listing *listing = arg;
+
+    return parked_lines(listing->id) == listing->lines;
+}
+
+static void expect_parked(const char *id, int lines) {
+    struct listing listing = {id, lines};
+
+    cr_assert(eventually(is_parked, &listing, 20000), "not %d: %s", lines, output);
+}
+
+static void for_all_projections(const char *verb, const char *id) {
+    static const char *const names[] = {"accounts", "statements", "activity"};
+    char words[256];
+
+    for (size_t i = 0; i < 3; i++) {
+        (void)snprintf(words, sizeof(words), "parked %s %s '%s'", verb, names[i], id);
+        expect_command(words);
+    }
+}
+
+static bool is_degraded(void *arg) {
+    struct http_answer a = http_get(url_of("DAYBOOK_TEST_PROJECTOR", "/ready"));
+    const bool is = a.status == 200 &&
+                    (strcmp(http_answer_text(&a, "status"), "degraded") == 0) == *(const bool *)arg;
+
+    http_answer_release(&a);
+    return is;
+}
+
+static void start_clean(void) {
+    expect_command("rebuild all");
+}
+
+/* Some tests stop it; who fails in between leaves it so. */
+static void leave_running(void) {
+    (void)stack("start", "projector");
+}
+
+TestSuite(projector, .timeout = 120, .init = start_clean, .fini = leave_running);
+
+Test(projector, poison_parks_its_stream_until_it_is_discarded) {
+    const char *id = open_account("poison");
+    const char *other = open_account("healthy");
+    bool degraded = true;
+
+    cr_assert(is_at(id, 1, 5000));
+    inject(id, 2, "{\"amount_minor\":");
+    deposit(id, 2); /* the real versions 2 and 3 wait behind it */
+    deposit(other, 1);
+    cr_assert(is_at(other, 2, 5000), "another stream is held up");
+    expect_parked(id, 5);
+    cr_assert_not(is_at(id, 2, 100));
+    cr_assert(eventually(is_degraded, &degraded, 5000));
+    struct http_answer a = http_get(url_of("DAYBOOK_TEST_PROJECTOR", "/metrics"));
+    cr_assert_not_null(strstr(a.body, "daybook_projector_parked_streams{projection=\"accounts\""));
+    http_answer_release(&a);
+    expect_command("verify"); /* parked as the fold parks it */
+    for_all_projections("show", id);
+    cr_assert_not_null(strstr(output, "{\"amount_minor\":"), "%s", output);
+    for_all_projections("retry", id); /* it is poison still */
+    expect_parked(id, 5);
+    for_all_projections("discard", id);
+    expect_parked(id, 0);
+    cr_assert(is_at(id, 3, 5000));
+    deposit(id, 1);
+    cr_assert(is_at(id, 4, 5000), "the replica doesn't know that the stream is free");
+    expect_command("parked list");
+    degraded = strstr(output, "\n0 parked") == NULL; /* streams of other tests */
+    cr_assert(eventually(is_degraded, &degraded, 5000));
+    expect_command("verify");
+    expect_command("rebuild all"); /* what was declared void stays void */
+    expect_command("verify");
+    expect_parked(id, 0);
+}
+
+Test(projector, a_gap_parks_its_stream_until_it_is_given_up) {
+    const char *id = open_account("gap");
+
+    cr_assert(is_at(id, 1, 5000));
+    inject(id, 4, "{\"amount_minor\":100,\"balance_minor\":300,\"currency\":\"USD\"}");
+    expect_parked(id, 5);
+    for_all_projections("discard", id); /* versions 2 and 3 are given up */
+    cr_assert(is_at(id, 4, 5000));
+    expect_parked(id, 0);
+    deposit(id, 1); /* the real version 2: void */
+    expect_command("verify");
+    /* A store that lost its data learns again what was given up, which no log tells. */
+    (void)redis_command("FLUSHALL");
+    cr_assert(eventually(redis_has_account, (void *)(uintptr_t)id, 20000));
+    cr_assert(eventually(all_is_verified, NULL, 20000), "%s", output);
+    expect_parked(id, 0);
+    cr_assert(is_at(id, 4, 5000));
+}
+
+/* --- a replica of its own --- */
+
+static bool says_why_it_stalls(void *arg) {
+    struct http_answer a = http_get(projector_url(*(const int *)arg, "/ready"));
+    const bool says = a.status == 503 && strstr(a.body, "no progress") != NULL;
+
+    http_answer_release(&a);
+    return says;
+}
+
+static bool is_ready(void *arg) {
+    struct http_answer a = http_get(projector_url(*(const int *)arg, "/ready"));
+    const bool is = a.status == 200;
+
+    http_answer_release(&a);
+    return is;
+}
+
+static void end_replica(pid_t pid) {
+    (void)kill(pid, SIGTERM);
+    (void)waitpid(pid, NULL, 0);
+}
+
+Test(projector, a_stall_makes_ready_fail_with_the_reason) {
+    const char *const variables[] = {"DAYBOOK_STALL_MS=1500", "DAYBOOK_PROJECTIONS=accounts", NULL};
+    const char *id = open_account("stall");
+    int port = 7993;
+
+    cr_assert(is_at(id, 1, 5000));
+    cr_assert(stack("stop", "projector"));
+    const pid_t replica = projector_start(NULL, port, variables);
+    cr_assert(eventually(is_ready, &port, 20000));
+    PGconn *pg = PQconnectdb(stack_environment("DAYBOOK_TEST_READ_ADMIN_URL"));
+    PQclear(PQexec(pg, "BEGIN"));
+    PGresult *held = PQexec(pg, "SELECT FROM daybook.checkpoints FOR UPDATE");
+    cr_assert_gt(PQntuples(held), 0, "%s", PQerrorMessage(pg));
+    PQclear(held);
+    deposit(id, 1);
+    cr_assert(eventually(says_why_it_stalls, &port, 20000));
+    PQfinish(pg);
+    cr_assert(eventually(is_ready, &port, 20000), "the stall is over");
+    cr_assert(is_at(id, 2, 5000));
+    end_replica(replica);
+    cr_assert(stack("start", "projector"));
+}
+
+Test(projector, only_chosen_projections_are_served) {
+    const char *const variables[] = {"DAYBOOK_PROJECTIONS=accounts,activity", NULL};
+    int port = 7994;
+
+    const pid_t replica = projector_start(NULL, port, variables);
+    cr_assert(eventually(is_ready, &port, 20000));
+    struct http_answer a = http_get(projector_url(port, "/metrics"));
+    cr_assert_not_null(strstr(a.body, "projection=\"activity\""));
+    cr_assert_null(strstr(a.body, "projection=\"statements\""));
+    http_answer_release(&a);
+    end_replica(replica);
+    cr_assert_eq(command("--projections=accounts,nothing"), 2, "%s", output);
+    cr_assert_not_null(strstr(output, "nothing"), "%s", output);
+}
+
+/* --- verification --- */
+
+static void expect_difference(const char *projection, const char *what) {
+    char words[64];
+
+    (void)snprintf(words, sizeof(words), "verify %s", projection);
+    cr_assert_eq(command(words), 1, "not found: %s", output);
+    cr_assert_not_null(strstr(output, what), "%s", output);
+}
+
+Test(projector, a_row_damaged_by_hand_is_found) {
+    const char *id = open_account("damage");
+
+    deposit(id, 2);
+    cr_assert(is_at(id, 3, 5000));
+    expect_command("verify");
+    (void)read_model_sql("UPDATE daybook.accounts SET balance_minor = 7 WHERE account_id = '%s'",
+                         id);
+    expect_difference("accounts", "balance_minor=7");
+    (void)read_model_sql("DELETE FROM daybook.accounts WHERE account_id = '%s'", id);
+    expect_difference("accounts", "missing");
+    (void)read_model_sql("UPDATE daybook.statements SET kind = 'opened' WHERE account_id = '%s'"
+                         " AND version = 2",
+                         id);
+    expect_difference("statements", "a row differs");
+    (void)read_model_sql("DELETE FROM daybook.statements WHERE account_id = '%s' AND version = 3",
+                         id);
+    expect_difference("statements", "missing");
+    (void)read_model_sql("UPDATE daybook.activity SET deposits = deposits + 1");
+    expect_difference("activity", "a row differs");
+    expect_command("rebuild all");
+    expect_command("verify");
+}
+
+static int64_t model_of(int32_t partition) {
+    long long next = 0;
+    long long version = 0;
+    long long model = 0;
+
+    (void)sscanf(redis_command("GET '{p%d}:checkpoint:accounts'", (int)partition), "%lld %lld %lld",
+                 &next, &version, &model);
+    return model;
+}
+
+Test(projector, a_key_damaged_by_hand_is_found) {
+    const char *id = open_account("damage");
+    const int32_t p = hash_kafka_partition(str_from(id), 6);
+    char key[160];
+
+    deposit(id, 2);
+    cr_assert(is_at(id, 3, 5000));
+    (void)snprintf(key, sizeof(key), "'{p%d}:account#%lld:%s'", (int)p, (long long)model_of(p), id);
+    cr_assert(strncmp(redis_command("EXISTS %s", key), "1", 1) == 0);
+    (void)redis_command("HSET %s balance_minor 9", key);
+    expect_difference("accounts", "balance_minor=9");
+    (void)redis_command("DEL %s", key);
+    expect_difference("accounts", "missing");
+    (void)snprintf(key, sizeof(key), "'{p%d}:statement#%lld:%s'", (int)p, (long long)model_of(p),
+                   id);
+    (void)redis_command("LPOP %s", key);
+    expect_difference("statements", "should not stand there");
+    (void)redis_command("DEL %s", key);
+    expect_difference("statements", "missing");
+    expect_command("rebuild all");
+    expect_command("verify");
+}
+
+Test(projector, a_checkpoint_damaged_by_hand_is_found) {
+    const char *id = open_account("damage");
+    const int32_t p = hash_kafka_partition(str_from(id), 6);
+
+    deposit(id, 2);
+    cr_assert(is_at(id, 3, 5000));
+    cr_assert(stack("stop", "projector"));
+    (void)read_model_sql("UPDATE daybook.checkpoints SET next_offset = next_offset - 1 WHERE"
+                         " projection = 'accounts' AND topic_partition = %d",
+                         (int)p);
+    /* Whatever the last event did, it is there and should not be. */
+    expect_difference("accounts", "accounts postgresql partition");
+    (void)read_model_sql("UPDATE daybook.checkpoints SET next_offset = next_offset + 1000000 WHERE"
+                         " projection = 'accounts' AND topic_partition = %d",
+                         (int)p);
+    expect_difference("accounts", "the log ends at");
+    cr_assert(stack("start", "projector"));
+    expect_command("rebuild all");
+    expect_command("verify");
+}
+
+/* --- rebuild --- */
+
+Test(projector, a_rebuild_is_not_noticed_by_readers) {
+    const char *id = open_account("rebuild");
+    int reads = 0;
+    int status = 0;
+
+    deposit(id, 3);
+    cr_assert(is_at(id, 4, 5000));
+    for (int i = 0; i < 3; i++) {
+        const pid_t pid = fork();
+        if (pid == 0) {
+            _exit(projector_command(output, sizeof(output), NULL, "rebuild all"));
+        }
+        while (waitpid(pid, &status, WNOHANG) == 0) {
+            struct http_answer a = http_get(url_of(GATEWAY, "/accounts/%s", id));
+            cr_assert_eq(a.status, 200, "%s", a.body);
+            cr_assert_str_eq(http_answer_text(&a, "balance"), "3.00");
+            http_answer_release(&a);
+            a = http_get(url_of(GATEWAY, "/accounts/%s/transactions", id));
+            cr_assert_eq(a.status, 200, "%s", a.body);
+            cr_assert_eq(json_array_size(json_object_get(a.json, "transactions")), 4, "%s", a.body);
+            http_answer_release(&a);
+            reads += 2;
+        }
+        cr_assert_eq(status, 0);
+    }
+    cr_assert_gt(reads, 20);
+    deposit(id, 1);
+    cr_assert(is_at(id, 5, 5000), "live application doesn't go on in the new model");
+    expect_command("verify");
+    cr_assert_str_eq(read_model_sql("SELECT count(*) FROM pg_tables WHERE schemaname ="
+                                    " 'daybook_build'"),
+                     "0");
+    cr_assert(strlen(redis_command("--scan --pattern '*#build'")) < 2);
+}
+
+Test(projector, a_killed_rebuild_leaves_the_live_model_and_can_be_run_again) {
+    const char *id = open_account("killed");
+
+    deposit(id, 1);
+    for (int i = 0; i < 6; i++) {
+        const struct timespec pause = {.tv_nsec = 40000000L * (i + 1)};
+        const pid_t pid = fork();
+        if (pid == 0) {
+            (void)setenv("DAYBOOK_KAFKA_BROKERS", stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"),
+                         1);
+            (void)setenv("DAYBOOK_READ_DATABASE_URL",
+                         stack_environment("DAYBOOK_TEST_PROJECTOR_URL"), 1);
+            (void)setenv("DAYBOOK_REDIS_URL", stack_environment("DAYBOOK_TEST_REDIS_URL"), 1);
+            char path[512];
+            (void)snprintf(path, sizeof(path), "%s/daybook-projector",
+                           stack_environment("DAYBOOK_BIN_DIR"));
+            (void)execl(path, path, "rebuild", "all", (char *)NULL);
+            _exit(127);
+        }
+        (void)nanosleep(&pause, NULL);
+        (void)kill(pid, SIGKILL);
+        (void)waitpid(pid, NULL, 0);
+        cr_assert(is_at(id, 2, 5000));
+    }
+    deposit(id, 1);
+    cr_assert(is_at(id, 3, 5000));
+    expect_command("verify");
+    expect_command("rebuild all");
+    expect_command("verify");
+}
+
+/* --- a fourth projection, and its second version --- */
+
+struct expected_moves {
+    const char *id;
+    int moves;
+};
+
+static bool has_moves(void *arg) {
+    const struct expected_moves *e = arg;
+
+    return atoi(read_model_sql("SELECT moves FROM daybook.moves WHERE account_id = '%s'", e->id)) ==
+           e->moves;
+}
+
+/* A new projection equals the log when it has caught up with all of it. */
+static bool four_is_verified(void *program) {
+    return projector_command(output, sizeof(output), program, "verify moves") == 0;
+}
+
+Test(projector, a_fourth_projection_is_a_file_and_a_line_and_its_version_can_be_raised) {
+    static char program[] = "build/release/tests/daybook-projector-four";
+    const char *const first[] = {"DAYBOOK_PROJECTIONS=moves", NULL};
+    const char *const second[] = {"DAYBOOK_PROJECTIONS=moves", "MOVES_VERSION=10", NULL};
+    const char *id = open_account("moves");
+    struct expected_moves e = {id, 3};
+
+    (void)read_model_sql(
+        "DROP TABLE IF EXISTS daybook.moves; CREATE TABLE daybook.moves (account_id"
+        " text PRIMARY KEY, version bigint NOT NULL, moves bigint NOT NULL);"
+        " DELETE FROM daybook.checkpoints WHERE projection = 'moves';"
+        " GRANT SELECT, INSERT, UPDATE, DELETE ON daybook.moves TO"
+        " daybook_projector");
+    deposit(id, 3);
+    const pid_t older = projector_start(program, 7990, first);
+    cr_assert(eventually(has_moves, &e, 20000));
+    cr_assert(eventually(four_is_verified, program, 30000), "%s", output);
+    const pid_t newer = projector_start(program, 7991, second);
+    e.moves = 30;
+    cr_assert(eventually(has_moves, &e, 20000), "not rebuilt");
+    deposit(id, 1);
+    e.moves = 40;
+    cr_assert(eventually(has_moves, &e, 20000), "the newer replica doesn't go on");
+    struct http_answer a = http_get(projector_url(7990, "/ready"));
+    cr_assert_eq(a.status, 503, "the older one still claims to serve: %s", a.body);
+    cr_assert_not_null(strstr(a.body, "version 10"), "%s", a.body);
+    http_answer_release(&a);
+    end_replica(older);
+    end_replica(newer);
+    (void)read_model_sql("DROP TABLE daybook.moves; DELETE FROM daybook.checkpoints WHERE"
+                         " projection = 'moves'");
+}
+
+/* --- a killed replica --- */
+
+static bool has_a_share(void *arg) {
+    static const char *const names[] = {"accounts", "statements", "activity"};
+    struct http_answer a = http_get(projector_url(*(const int *)arg, "/metrics"));
+    char gauge[96];
+    bool has = a.status == 200;
+
+    for (size_t i = 0; has && i < 3; i++) {
+        (void)snprintf(gauge, sizeof(gauge), "daybook_projector_lag_events{projection=\"%s\"",
+                       names[i]);
+        has = strstr(a.body, gauge) != NULL;
+    }
+    http_answer_release(&a);
+    return has;
+}
+
+Test(projector, a_killed_replicas_partitions_are_served_again) {
+    const char *const variables[] = {NULL};
+    int port = 7992;
+    const char *ids[12];
+    char kept[12][96];
+
+    const pid_t other = projector_start(NULL, port, variables);
+    for (int i = 0; i < 12; i++) {
+        (void)snprintf(kept[i], sizeof(kept[i]), "%s", open_account("takeover"));
+        ids[i] = kept[i];
+    }
+    for (int i = 0; i < 12; i++) {
+        cr_assert(is_at(ids[i], 1, 10000));
+    }
+    cr_assert(eventually(has_a_share, &port, 20000), "the other replica gets nothing to do");
+    (void)kill(other, SIGKILL);
+    (void)waitpid(other, NULL, 0);
+    const double begin = now_seconds();
+    for (int i = 0; i < 12; i++) {
+        deposit(ids[i], 1);
+    }
+    for (int i = 0; i < 12; i++) {
+        while (!is_at(ids[i], 2, 500)) {
+            cr_assert_lt(now_seconds() - begin, 30.0, "a partition isn't served");
+        }
+    }
+    (void)printf("projector: a killed replica's partitions were served again after %.1f s\n",
+                 now_seconds() - begin);
+}

@@ -1,0 +1,23 @@
+/* Shell lines in tests, and projector replicas of their own beside the stack's. */
+#ifndef DAYBOOK_TESTS_SUPPORT_SHELL_H
+#define DAYBOOK_TESTS_SUPPORT_SHELL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Runs a shell line; its standard output (add 2>&1 for both) and exit code. */
+int shell(char *output, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* daybook-projector WORDS… on the stack under test, both streams. `program` NULL: the real one. */
+int projector_command(char *output, size_t size, const char *program, const char *words);
+/* A replica with a port of its own, to which the stack's offset is added; variables "NAME=value",
+ * NULL ends. */
+pid_t projector_start(const char *program, int port, const char *const *variables);
+/* Of such a replica; in a static buffer. */
+const char *projector_url(int port, const char *path);
+/* An SQL statement as the read models' owner; the first value, or "". */
+const char *read_model_sql(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* redis-cli WORDS…; its output in a static buffer. */
+const char *redis_command(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif
