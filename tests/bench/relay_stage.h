@@ -29,7 +29,7 @@ struct stage {
     double seconds;
     int rounds;
     char trips_topic[64]; /* a kept stack has those of earlier runs */
-    int runs; /* numbers what must not be named twice */
+    int runs;             /* numbers what must not be named twice */
 };
 
 /* With a prefix of stream ids, how many streams (twice), the first and the last number. */
