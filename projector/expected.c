@@ -236,7 +236,7 @@ enum err_code expected_move_all(struct expected *expected, const int64_t *cuts, 
 
 enum err_code expected_move(struct expected *expected, int32_t partition, int64_t next,
                             struct err *err) {
-    int64_t cuts[TOPIC_PARTITIONS_MAX];
+    int64_t cuts[TOPIC_PARTITIONS_MAX] = {0};
 
     if (next <= expected->positions[partition]) {
         return next == expected->positions[partition]
@@ -246,9 +246,7 @@ enum err_code expected_move(struct expected *expected, int32_t partition, int64_
                              " to %" PRId64,
                              partition, expected->positions[partition], next);
     }
-    for (int32_t p = 0; p < expected->partitions; p++) {
-        cuts[p] = p == partition ? next : 0;
-    }
+    cuts[partition] = next;
     return expected_move_all(expected, cuts, err);
 }
 

@@ -125,7 +125,8 @@ static bool covers(const struct refill_options *options) {
 }
 
 /* The checkpoints of the source; those that are worth it are wanted whole. */
-static enum err_code open(struct job *job, const bool *wanted, size_t *count, struct err *err) {
+static enum err_code open_source(struct job *job, const bool *wanted, size_t *count,
+                                 struct err *err) {
     struct sink_checkpoint at[TOPIC_PARTITIONS_MAX];
     struct model_scan *from = job->options->from;
     const enum err_code code = from->ops->open(from, at, (size_t)job->options->partitions, err);
@@ -195,7 +196,7 @@ enum err_code refill(const struct refill_options *options, const bool *wanted, s
 
     *filled = 0;
     job.parts = mem_array((size_t)options->partitions, sizeof(job.parts[0]));
-    enum err_code code = open(&job, wanted, filled, err);
+    enum err_code code = open_source(&job, wanted, filled, err);
     if (code == ERR_OK) {
         code = copy(&job, *filled, err);
     }

@@ -424,7 +424,7 @@ static enum err_code compare_tables(struct verification *v, struct err *err) {
 static enum err_code run(struct verification *v, struct err *err) {
     struct model_scan *scan = v->options->scan;
     const int32_t partitions = v->options->partitions;
-    int64_t cuts[TOPIC_PARTITIONS_MAX];
+    int64_t cuts[TOPIC_PARTITIONS_MAX] = {0};
     enum err_code code = scan->ops->open(scan, v->at, (size_t)partitions, err);
 
     for (int32_t p = 0; code == ERR_OK && p < partitions; p++) {

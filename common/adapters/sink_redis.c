@@ -224,7 +224,7 @@ static enum err_code read_voids(struct sink_redis *self, int32_t partition,
     const enum err_code code = redis_link_call(&self->link, &all, err);
     for (size_t i = 0; code == ERR_OK && i + 1 < all->elements; i += 2) {
         const struct str field = redis_reply_str(all->element[i]);
-        const char *slash = memrchr(field.ptr, '/', field.len);
+        const char *slash = field.len > 0 ? memrchr(field.ptr, '/', field.len) : NULL;
         struct void_range range = {0};
         if (slash == NULL) {
             continue;
