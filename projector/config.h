@@ -3,6 +3,7 @@
 #define DAYBOOK_PROJECTOR_CONFIG_H
 
 #include "common/config/config.h"
+#include "common/config/tracing_settings.h"
 
 struct projector_config {
     const char *http_address;
@@ -20,6 +21,7 @@ struct projector_config {
     int64_t connect_timeout_ms;
     int64_t statement_timeout_ms;
     enum log_level log_level;
+    struct tracing_settings tracing;
 };
 
 extern const struct config_spec projector_config_spec;

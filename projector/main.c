@@ -7,6 +7,7 @@
 #include "common/adapters/builder_pg.h"
 #include "common/adapters/builder_redis.h"
 #include "common/adapters/member_kafka.h"
+#include "common/adapters/otlp_curl.h"
 #include "common/adapters/reader_kafka.h"
 #include "common/adapters/scan_pg.h"
 #include "common/adapters/scan_redis.h"
@@ -118,6 +119,12 @@ static struct group_member *make_member(const struct world *world, const char *g
     });
 }
 
+static enum err_code make_tracer(const struct world *world, struct metrics *metrics,
+                                 struct tracer **out, struct err *err) {
+    return otlp_tracer_start(&world->config->tracing, "daybook-projector", world->log, metrics, out,
+                             err);
+}
+
 struct arguments {
     const char *projections;
     const char *words[COMMAND_WORDS_MAX];
@@ -170,6 +177,7 @@ int main(int argc, char **argv) {
         .builder = make_builder,
         .reader = make_reader,
         .member = make_member,
+        .tracer = make_tracer,
     };
     exit_code =
         command ? command_run(&world, arguments.words, arguments.word_count) : serve(&world);

@@ -33,6 +33,7 @@ struct process {
     struct metrics *metrics;
     struct health *health;
     struct stop *stop;
+    struct tracer *tracer; /* NULL: no traces */
     struct http_server *server;
     struct projection_process projections[PROJECTIONS_MAX];
     size_t count;
@@ -112,6 +113,7 @@ static enum err_code start_projection(struct process *p, const struct projection
             .log = p->world->log,
             .metrics = p->metrics,
             .health = p->health,
+            .tracer = p->tracer,
         };
     }
     return worker_start(&options, &pp->worker, err);
@@ -152,6 +154,10 @@ static enum err_code start(struct process *p, struct err *err) {
     }
     p->metrics = metrics_new();
     p->health = health_new("projector");
+    code = p->world->tracer(p->world, p->metrics, &p->tracer, err);
+    if (code != ERR_OK) {
+        return code;
+    }
     options.address = config->http_address;
     options.port = (uint16_t)config->http_port;
     options.connections_max = 256;
@@ -193,6 +199,7 @@ static void shut_down(struct process *p) {
         (void)http_server_stop(p->server, 1000);
         http_server_free(p->server);
     }
+    tracer_stop(p->tracer);
     health_free(p->health);
     metrics_free(p->metrics);
     stop_free(p->stop);

@@ -11,9 +11,9 @@ allowed() { # FILE: what it may include, as a regular expression of folders
     common/config/*) echo 'common/(base|config)' ;;
     common/domain/*) echo 'common/(base|domain)' ;;
     common/ports/*) echo 'common/(base|domain|ports)' ;;
-    common/runtime/*) echo 'common/(base|runtime)' ;;
+    common/runtime/*) echo 'common/(base|config|runtime)' ;;
     common/http/*) echo 'common/(base|runtime|http)' ;;
-    common/adapters/*) echo 'common/(base|domain|ports|runtime|adapters)' ;;
+    common/adapters/*) echo 'common/(base|config|domain|ports|runtime|adapters)' ;;
     command-api/relay/main.c) echo 'common/[a-z]+|command-api/relay' ;;
     command-api/main.c) echo 'common/[a-z]+|command-api' ;;
     projector/main.c) echo 'common/[a-z]+|projector' ;;
@@ -33,7 +33,8 @@ third_party() { # HEADER: where it may be included
     librdkafka/*) echo 'common/adapters/' ;;
     hiredis.h | async.h | hiredis/*) echo 'common/adapters/' ;;
     jansson.h) echo '' ;;
-    curl/* | criterion/*) echo 'tests/' ;;
+    curl/*) echo 'common/adapters/' ;;
+    criterion/*) echo 'tests/' ;;
     *) echo any ;;
     esac
 }

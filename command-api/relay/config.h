@@ -3,6 +3,7 @@
 #define DAYBOOK_COMMAND_API_RELAY_CONFIG_H
 
 #include "common/config/config.h"
+#include "common/config/tracing_settings.h"
 
 struct relay_config {
     const char *http_address;
@@ -21,6 +22,7 @@ struct relay_config {
     int64_t fence_ms;
     const char *too_large;
     enum log_level log_level;
+    struct tracing_settings tracing;
 };
 
 extern const struct config_spec relay_config_spec;

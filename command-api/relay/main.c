@@ -16,6 +16,7 @@
 #include "common/adapters/event_scan_kafka.h"
 #include "common/adapters/event_scan_pg.h"
 #include "common/adapters/kafka_topic.h"
+#include "common/adapters/otlp_curl.h"
 #include "common/adapters/publisher_kafka.h"
 #include "common/adapters/relay_status_pg.h"
 #include "common/http/http_server.h"
@@ -26,6 +27,7 @@ struct process {
     struct metrics *metrics;
     struct health *health;
     struct stop *stop;
+    struct tracer *tracer; /* NULL: no traces */
     struct http_server *server;
     struct change_feed *feed;
     struct publisher *publisher;
@@ -53,6 +55,11 @@ static enum err_code start(struct process *p, struct err *err) {
     }
     p->metrics = metrics_new();
     p->health = health_new("relay");
+    code =
+        otlp_tracer_start(&p->config.tracing, "daybook-relay", p->log, p->metrics, &p->tracer, err);
+    if (code != ERR_OK) {
+        return code;
+    }
     p->feed = change_feed_pg_new(&(struct change_feed_pg_options){
         .url = p->config.write_database_url,
         .slot = p->config.slot,
@@ -85,6 +92,8 @@ static enum err_code start(struct process *p, struct err *err) {
         .stop = p->stop,
         .log = p->log,
         .metrics = p->metrics,
+        .tracer = p->tracer,
+        .topic = p->config.topic,
         .feed_health = health_component(p->health, "postgresql"),
         .publisher_health = health_component(p->health, "kafka"),
     });
@@ -101,6 +110,7 @@ static void shut_down(struct process *p) {
         p->feed->ops->free(p->feed);
         p->publisher->ops->free(p->publisher);
     }
+    tracer_stop(p->tracer);
     health_free(p->health);
     metrics_free(p->metrics);
     stop_free(p->stop);

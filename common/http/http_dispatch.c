@@ -68,6 +68,9 @@ static enum http_result route_request(struct exchange *exchange, enum http_metho
                                      HTTP_QUERY_PARAMS_MAX);
             break;
         }
+        if (server->options.tracer != NULL && !is_builtin(server, route)) {
+            http_trace_begin(exchange);
+        }
         result = route->handler(route->context, request);
         break;
     case ROUTER_METHOD_NOT_ALLOWED:

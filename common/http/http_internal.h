@@ -8,6 +8,7 @@
  *   http_peers.c     connections: their number, their deadlines
  *   http_request.c   the memory of requests, and what handlers call
  *   http_metrics.c   counting answers
+ *   http_trace.c     a span per request
  */
 #ifndef DAYBOOK_HTTP_HTTP_INTERNAL_H
 #define DAYBOOK_HTTP_HTTP_INTERNAL_H
@@ -64,6 +65,7 @@ struct exchange {
     bool body_too_large;
     uint64_t discarded_bytes; /* of a body that is too large */
     bool in_flight;           /* counted in the server's in_flight */
+    struct span *span;        /* when this request is recorded; in the arena */
     struct exchange *next;    /* in the completion list or the free list */
 };
 
@@ -158,5 +160,12 @@ void http_exchange_free_all(struct server_thread *thread);
 void http_metrics_register(struct http_server *server);
 /* The request is about to be answered with the response it has. */
 void http_metrics_count(struct http_server *server, const struct http_request *request);
+
+/* http_trace.c; only where there is a tracer */
+
+/* Its route is known. */
+void http_trace_begin(struct exchange *exchange);
+/* The request is about to be answered. */
+void http_trace_end(struct exchange *exchange);
 
 #endif

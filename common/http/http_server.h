@@ -42,6 +42,7 @@
 #include "common/runtime/health.h"
 #include "common/runtime/loop.h"
 #include "common/runtime/metrics.h"
+#include "common/runtime/tracing.h"
 
 enum {
     HTTP_PATH_PARAMS_MAX = 4,
@@ -87,12 +88,14 @@ struct http_request {
     size_t path_param_count;
     struct http_param query[HTTP_QUERY_PARAMS_MAX]; /* in order; names may repeat */
     size_t query_count;
-    struct str body;           /* complete */
-    struct str correlation_id; /* from X-Correlation-ID when well-formed, else made here (UUIDv7);
-                                  never empty */
-    int64_t received_at_us;    /* clock_monotonic_us at the headers' end */
-    uint32_t thread_index;     /* of the server thread that owns it */
-    struct arena arena;        /* for whoever holds the request */
+    struct str body;            /* complete */
+    struct str correlation_id;  /* from X-Correlation-ID when well-formed, else made here (UUIDv7);
+                                   never empty */
+    struct trace_context trace; /* our span for it, child of the traceparent sent; unset when
+                                   tracing is off */
+    int64_t received_at_us;     /* clock_monotonic_us at the headers' end */
+    uint32_t thread_index;      /* of the server thread that owns it */
+    struct arena arena;         /* for whoever holds the request */
     struct http_response response;
     void *user; /* for the handler */
     const struct http_route *route;
@@ -130,8 +133,9 @@ struct http_server_options {
     struct metrics *metrics; /* daybook_http_requests_total{method,route,status},
                                 daybook_http_request_seconds, … */
     struct health *health;
+    struct tracer *tracer; /* NULL: no traces; must outlive the server's stop */
 };
-/* Defaults for all but routes, log, metrics, health. */
+/* Defaults for all but routes, log, metrics, health, tracer. */
 struct http_server_options http_server_defaults(void);
 
 struct http_server;
