@@ -29,7 +29,7 @@ OPT := $(if $(SANITIZE),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZE),-O
 OPT += $(if $(SANITIZE),-Wno-null-dereference -Wno-maybe-uninitialized)
 CFLAGS_ALL := $(STD) $(WARN) $(OPT) -MMD -MP $(CFLAGS)
 LDFLAGS_ALL := $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -Wl,--as-needed -pthread $(LDFLAGS)
-LIBS := -lmicrohttpd -lpq -lrdkafka -lhiredis -lcurl -ljansson -lpthread -lm
+LIBS := -lmicrohttpd -lpq -lrdkafka -lhiredis -lcurl -lcrypto -ljansson -lpthread -lm
 TEST_LIBS := -lcriterion $(LIBS)
 
 obj = $(patsubst %,$(B)/obj/%.o,$(basename $(1)))

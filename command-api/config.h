@@ -2,6 +2,7 @@
 #ifndef DAYBOOK_COMMAND_API_CONFIG_H
 #define DAYBOOK_COMMAND_API_CONFIG_H
 
+#include "common/config/auth_settings.h"
 #include "common/config/config.h"
 #include "common/config/tracing_settings.h"
 
@@ -23,6 +24,7 @@ struct command_api_config {
     int64_t outcome_wait_ms;
     int64_t drain_ms;
     enum log_level log_level;
+    struct auth_settings auth;
     struct tracing_settings tracing;
 };
 

@@ -1,9 +1,8 @@
 /*
  * daybook-command-api: start order
- *   configuration, signals, log → tracer → event stores (not connected yet) → snapshot writer →
- *   shards → HTTP server → wait
- * and stop order: the server drains, the shards finish, the last snapshots are written, the stores
- * close, the last spans are sent.
+ *   configuration, signals, log → auth, tracer → event stores (not connected yet) → snapshot writer
+ * → shards → HTTP server → wait and stop order: the server drains, the shards finish, the last
+ * snapshots are written, the stores close, the last spans are sent.
  */
 #include <stdio.h>
 #include <unistd.h>
@@ -22,6 +21,7 @@ struct process {
     struct health *health;
     struct stop *stop;
     struct tracer *tracer; /* NULL: no traces */
+    struct auth *auth;     /* NULL: anybody may call */
     struct api *api;
     struct event_store **stores;
     struct shard **shards;
@@ -97,6 +97,7 @@ static enum err_code start_server(struct process *p, struct err *err) {
     options.log = p->log;
     options.metrics = p->metrics;
     options.health = p->health;
+    options.auth = p->auth;
     options.tracer = p->tracer;
     const enum err_code code = http_server_new(&options, &p->server, err);
     if (code != ERR_OK) {
@@ -115,6 +116,10 @@ static enum err_code start(struct process *p, struct err *err) {
     p->metrics = metrics_new();
     p->health = health_new("command-api");
     p->api = api_new(&(struct api_options){p->metrics, p->log, command_api_shards(&p->config)});
+    code = auth_start(&p->config.auth, p->config.http_address, p->log, p->metrics, &p->auth, err);
+    if (code != ERR_OK) {
+        return code;
+    }
     code = otlp_tracer_start(&p->config.tracing, "daybook-command-api", p->log, p->metrics,
                              &p->tracer, err);
     code = code == ERR_OK ? start_snapshots(p, err) : code;
@@ -139,6 +144,7 @@ static void shut_down(struct process *p) {
         p->snapshot_store->ops->free(p->snapshot_store);
     }
     tracer_stop(p->tracer);
+    auth_stop(p->auth);
     http_server_free(p->server);
     mem_free(p->shards);
     mem_free(p->stores);

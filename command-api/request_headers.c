@@ -140,8 +140,12 @@ bool request_headers_read(struct http_request *request, struct command_job *job)
         return false;
     }
     if (!read_preconditions(request, job) ||
-        !read_metadata(request, "X-Causation-ID", &job->causation_id) ||
-        !read_metadata(request, "X-Actor", &job->actor)) {
+        !read_metadata(request, "X-Causation-ID", &job->causation_id)) {
+        return false;
+    }
+    /* Whoever is known can't say that they are somebody else. */
+    job->actor = request->subject;
+    if (job->actor.len == 0 && !read_metadata(request, "X-Actor", &job->actor)) {
         return false;
     }
     read_trace(request, job);

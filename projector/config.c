@@ -33,6 +33,7 @@ static const struct config_key keys[] = {
      NULL, false, "ms", "longest wait for the answer to a statement or script"},
     {"DAYBOOK_LOG_LEVEL", CONFIG_LEVEL, KEY(log_level), "info", 0, 0, NULL, false, "",
      "least severe level that is logged"},
+    AUTH_CONFIG_KEYS(struct projector_config, auth),
     TRACING_CONFIG_KEYS(struct projector_config, tracing),
 };
 

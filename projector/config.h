@@ -2,6 +2,7 @@
 #ifndef DAYBOOK_PROJECTOR_CONFIG_H
 #define DAYBOOK_PROJECTOR_CONFIG_H
 
+#include "common/config/auth_settings.h"
 #include "common/config/config.h"
 #include "common/config/tracing_settings.h"
 
@@ -21,6 +22,7 @@ struct projector_config {
     int64_t connect_timeout_ms;
     int64_t statement_timeout_ms;
     enum log_level log_level;
+    struct auth_settings auth;
     struct tracing_settings tracing;
 };
 

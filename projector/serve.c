@@ -34,6 +34,7 @@ struct process {
     struct health *health;
     struct stop *stop;
     struct tracer *tracer; /* NULL: no traces */
+    struct auth *auth;     /* NULL: anybody may call */
     struct http_server *server;
     struct projection_process projections[PROJECTIONS_MAX];
     size_t count;
@@ -154,6 +155,11 @@ static enum err_code start(struct process *p, struct err *err) {
     }
     p->metrics = metrics_new();
     p->health = health_new("projector");
+    code =
+        auth_start(&config->auth, config->http_address, p->world->log, p->metrics, &p->auth, err);
+    if (code != ERR_OK) {
+        return code;
+    }
     code = p->world->tracer(p->world, p->metrics, &p->tracer, err);
     if (code != ERR_OK) {
         return code;
@@ -164,6 +170,7 @@ static enum err_code start(struct process *p, struct err *err) {
     options.log = p->world->log;
     options.metrics = p->metrics;
     options.health = p->health;
+    options.auth = p->auth;
     code = http_server_new(&options, &p->server, err);
     if (code == ERR_OK) {
         code =
@@ -200,6 +207,7 @@ static void shut_down(struct process *p) {
         http_server_free(p->server);
     }
     tracer_stop(p->tracer);
+    auth_stop(p->auth);
     health_free(p->health);
     metrics_free(p->metrics);
     stop_free(p->stop);

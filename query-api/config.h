@@ -2,6 +2,7 @@
 #ifndef DAYBOOK_QUERY_API_CONFIG_H
 #define DAYBOOK_QUERY_API_CONFIG_H
 
+#include "common/config/auth_settings.h"
 #include "common/config/config.h"
 #include "common/config/tracing_settings.h"
 
@@ -24,6 +25,7 @@ struct query_api_config {
     int64_t waiters_max;
     int64_t drain_ms;
     enum log_level log_level;
+    struct auth_settings auth;
     struct tracing_settings tracing;
 };
 

@@ -9,10 +9,11 @@ allowed() { # FILE: what it may include, as a regular expression of folders
     case $1 in
     common/base/*) echo 'common/base' ;;
     common/config/*) echo 'common/(base|config)' ;;
+    common/auth/*) echo 'common/(auth|base|config|runtime)' ;;
     common/domain/*) echo 'common/(base|domain)' ;;
     common/ports/*) echo 'common/(base|domain|ports)' ;;
     common/runtime/*) echo 'common/(base|config|runtime)' ;;
-    common/http/*) echo 'common/(base|runtime|http)' ;;
+    common/http/*) echo 'common/(auth|base|runtime|http)' ;;
     common/adapters/*) echo 'common/(base|config|domain|ports|runtime|adapters)' ;;
     command-api/relay/main.c) echo 'common/[a-z]+|command-api/relay' ;;
     command-api/main.c) echo 'common/[a-z]+|command-api' ;;
@@ -21,7 +22,7 @@ allowed() { # FILE: what it may include, as a regular expression of folders
     command-api/relay/*) echo 'common/(base|config|domain|ports|runtime|http)|command-api/relay' ;;
     command-api/*) echo 'common/(base|config|domain|ports|runtime|http)|command-api' ;;
     projector/projections/*) echo 'common/(base|domain|ports)' ;;
-    projector/*) echo 'common/(base|config|domain|ports|runtime|http)|projector(/projections)?' ;;
+    projector/*) echo 'common/(auth|base|config|domain|ports|runtime|http)|projector(/projections)?' ;;
     query-api/*) echo 'common/(base|config|domain|ports|runtime|http)|query-api(/queries)?' ;;
     *) echo '' ;;
     esac
@@ -34,6 +35,7 @@ third_party() { # HEADER: where it may be included
     hiredis.h | async.h | hiredis/*) echo 'common/adapters/' ;;
     jansson.h) echo '' ;;
     curl/*) echo 'common/adapters/' ;;
+    openssl/*) echo 'common/auth/' ;;
     criterion/*) echo 'tests/' ;;
     *) echo any ;;
     esac

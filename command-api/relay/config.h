@@ -2,6 +2,7 @@
 #ifndef DAYBOOK_COMMAND_API_RELAY_CONFIG_H
 #define DAYBOOK_COMMAND_API_RELAY_CONFIG_H
 
+#include "common/config/auth_settings.h"
 #include "common/config/config.h"
 #include "common/config/tracing_settings.h"
 
@@ -22,6 +23,7 @@ struct relay_config {
     int64_t fence_ms;
     const char *too_large;
     enum log_level log_level;
+    struct auth_settings auth;
     struct tracing_settings tracing;
 };
 

@@ -28,6 +28,7 @@ struct process {
     struct health *health;
     struct stop *stop;
     struct tracer *tracer; /* NULL: no traces */
+    struct auth *auth;     /* NULL: anybody may call */
     struct http_server *server;
     struct change_feed *feed;
     struct publisher *publisher;
@@ -43,6 +44,7 @@ static enum err_code start_server(struct process *p, struct err *err) {
     options.log = p->log;
     options.metrics = p->metrics;
     options.health = p->health;
+    options.auth = p->auth;
     const enum err_code code = http_server_new(&options, &p->server, err);
     return code == ERR_OK ? http_server_start(p->server, err) : code;
 }
@@ -55,6 +57,10 @@ static enum err_code start(struct process *p, struct err *err) {
     }
     p->metrics = metrics_new();
     p->health = health_new("relay");
+    code = auth_start(&p->config.auth, p->config.http_address, p->log, p->metrics, &p->auth, err);
+    if (code != ERR_OK) {
+        return code;
+    }
     code =
         otlp_tracer_start(&p->config.tracing, "daybook-relay", p->log, p->metrics, &p->tracer, err);
     if (code != ERR_OK) {
@@ -111,6 +117,7 @@ static void shut_down(struct process *p) {
         p->publisher->ops->free(p->publisher);
     }
     tracer_stop(p->tracer);
+    auth_stop(p->auth);
     health_free(p->health);
     metrics_free(p->metrics);
     stop_free(p->stop);
