@@ -52,9 +52,11 @@ static bool parse_name(struct str word, struct auth_subject *out) {
 }
 
 static bool parse_scopes(struct str words, struct auth_subject *out) {
+    const char *comma;
+
     out->scopes = 0;
-    while (words.len > 0) {
-        const char *comma = memchr(words.ptr, ',', words.len);
+    do {
+        comma = words.len > 0 ? memchr(words.ptr, ',', words.len) : NULL;
         const size_t len = comma != NULL ? (size_t)(comma - words.ptr) : words.len;
         const unsigned scope = auth_scope_parse(str_of(words.ptr, len));
         if (scope == 0) {
@@ -63,8 +65,8 @@ static bool parse_scopes(struct str words, struct auth_subject *out) {
         out->scopes |= scope;
         const size_t skip = comma != NULL ? len + 1 : len;
         words = str_of(words.ptr + skip, words.len - skip);
-    }
-    return out->scopes != 0;
+    } while (comma != NULL);
+    return true;
 }
 
 static int hex_digit(char c) {
