@@ -29,7 +29,9 @@ OPT := $(if $(SANITIZE),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZE),-O
 OPT += $(if $(SANITIZE),-Wno-null-dereference -Wno-maybe-uninitialized)
 CFLAGS_ALL := $(STD) $(WARN) $(OPT) -MMD -MP $(CFLAGS)
 LDFLAGS_ALL := $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -Wl,--as-needed -pthread $(LDFLAGS)
-LIBS := -lmicrohttpd -lpq -lrdkafka -lhiredis -lcurl -lcrypto -ljansson -lpthread -lm
+# hiredis speaks TLS from 1.0 on, where it was built so.
+REDIS_TLS := $(shell pkg-config --exists hiredis_ssl 2>/dev/null && echo -lhiredis_ssl -lssl)
+LIBS := $(REDIS_TLS) -lmicrohttpd -lpq -lrdkafka -lhiredis -lcurl -lcrypto -ljansson -lpthread -lm
 TEST_LIBS := -lcriterion $(LIBS)
 
 obj = $(patsubst %,$(B)/obj/%.o,$(basename $(1)))

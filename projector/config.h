@@ -4,6 +4,7 @@
 
 #include "common/config/auth_settings.h"
 #include "common/config/config.h"
+#include "common/config/kafka_settings.h"
 #include "common/config/tracing_settings.h"
 
 struct projector_config {
@@ -22,6 +23,7 @@ struct projector_config {
     int64_t connect_timeout_ms;
     int64_t statement_timeout_ms;
     enum log_level log_level;
+    struct kafka_settings kafka;
     struct auth_settings auth;
     struct tracing_settings tracing;
 };

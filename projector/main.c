@@ -101,6 +101,7 @@ static enum err_code make_builder(const struct world *world, const struct projec
 static struct event_reader *make_reader(const struct world *world, int64_t ahead_kib) {
     return reader_kafka_new(&(struct reader_kafka_options){
         .brokers = world->config->kafka_brokers,
+        .security = &world->config->kafka,
         .topic = world->config->topic,
         .partitions = (int32_t)world->config->topic_partitions,
         .timeout_ms = world->config->connect_timeout_ms,
@@ -112,6 +113,7 @@ static struct event_reader *make_reader(const struct world *world, int64_t ahead
 static struct group_member *make_member(const struct world *world, const char *group) {
     return member_kafka_new(&(struct member_kafka_options){
         .brokers = world->config->kafka_brokers,
+        .security = &world->config->kafka,
         .topic = world->config->topic,
         .group = group,
         .session_timeout_ms = world->config->session_timeout_ms,

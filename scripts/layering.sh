@@ -35,7 +35,7 @@ third_party() { # HEADER: where it may be included
     hiredis.h | async.h | hiredis/*) echo 'common/adapters/' ;;
     jansson.h) echo '' ;;
     curl/*) echo 'common/adapters/' ;;
-    openssl/*) echo 'common/auth/' ;;
+    openssl/*) echo 'common/a' ;; # auth, adapters
     criterion/*) echo 'tests/' ;;
     *) echo any ;;
     esac

@@ -4,6 +4,7 @@
 
 #include "common/config/auth_settings.h"
 #include "common/config/config.h"
+#include "common/config/kafka_settings.h"
 #include "common/config/tracing_settings.h"
 
 struct relay_config {
@@ -23,6 +24,7 @@ struct relay_config {
     int64_t fence_ms;
     const char *too_large;
     enum log_level log_level;
+    struct kafka_settings kafka;
     struct auth_settings auth;
     struct tracing_settings tracing;
 };

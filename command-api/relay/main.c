@@ -76,6 +76,7 @@ static enum err_code start(struct process *p, struct err *err) {
     });
     p->publisher = publisher_kafka_new(&(struct publisher_kafka_options){
         .brokers = p->config.kafka_brokers,
+        .security = &p->config.kafka,
         .topic = p->config.topic,
         .partitions = (int32_t)p->config.topic_partitions,
         .replication = (int32_t)p->config.topic_replication,
@@ -134,6 +135,7 @@ static int run_status(const struct relay_config *config) {
     static struct relay_status status;
     struct publish_mark tails[PUBLISHER_PARTITIONS_MAX];
     const struct kafka_topic topic = {.brokers = config->kafka_brokers,
+                                      .security = &config->kafka,
                                       .name = config->topic,
                                       .partitions = (int32_t)config->topic_partitions,
                                       .timeout_ms = config->connect_timeout_ms};
@@ -167,6 +169,7 @@ static int run_verify(const struct relay_config *config) {
     if (code == ERR_OK) {
         code = event_scan_kafka_open(
             &(struct event_scan_kafka_options){.brokers = config->kafka_brokers,
+                                               .security = &config->kafka,
                                                .topic = config->topic,
                                                .partitions = (int32_t)config->topic_partitions,
                                                .timeout_ms = config->connect_timeout_ms},
