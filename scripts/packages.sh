@@ -18,7 +18,7 @@ packages_of() {
         # Kafka: a Java runtime; Maven fetches the jars where no KAFKA_HOME is given.
         [ -n "${JAVA_HOME:-}" ] || command -v java >/dev/null || echo default-jre-headless
         [ -n "${KAFKA_HOME:-}" ] || echo maven ;;
-    test) echo libcriterion-dev ;;
+    test) echo libcriterion-dev openssl ;;
     fuzz) echo clang libclang-rt-dev ;; # libFuzzer comes with the compiler's runtime
     check) echo clang clang-tidy clang-format cppcheck shellcheck ;;
     *) fail "packages.sh: unknown set \"$1\" (build run test fuzz check)" ;;
