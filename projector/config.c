@@ -33,9 +33,9 @@ static const struct config_key keys[] = {
      NULL, false, "ms", "longest wait for the answer to a statement or script"},
     {"DAYBOOK_LOG_LEVEL", CONFIG_LEVEL, KEY(log_level), "info", 0, 0, NULL, false, "",
      "least severe level that is logged"},
-    KAFKA_CONFIG_KEYS(struct projector_config, kafka),
-    AUTH_CONFIG_KEYS(struct projector_config, auth),
-    TRACING_CONFIG_KEYS(struct projector_config, tracing),
+    KAFKA_CONFIG_KEYS(KEY(kafka)),
+    AUTH_CONFIG_KEYS(KEY(auth)),
+    TRACING_CONFIG_KEYS(KEY(tracing)),
 };
 
 const struct config_spec projector_config_spec = {

@@ -143,6 +143,7 @@ static enum err_code park(struct fold *fold, const struct consumed_record *recor
                           struct parked_event *parked, struct err *err) {
     char text[STREAM_ID_BYTES_MAX + 1];
     const struct str id = fold_stream_id(record, decoded, text);
+    const struct str waits = {0};
     const bool behind = streams_find(&fold->parked, id) != NULL;
 
     if (streams_add(&fold->parked, id, record->offset) == NULL) {
@@ -157,7 +158,7 @@ static enum err_code park(struct fold *fold, const struct consumed_record *recor
         .event_id = record->event.event_id,
         .payload = record->event.payload,
         .recorded_at_us = record->event.recorded_at_us,
-        .reason = behind ? (struct str){0} : why,
+        .reason = behind ? waits : why,
     };
     return ERR_OK;
 }

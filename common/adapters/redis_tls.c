@@ -2,12 +2,6 @@
 
 #include <hiredis/hiredis.h>
 
-#if defined(__has_include)
-#if __has_include(<hiredis/hiredis_ssl.h>)
-#define HAVE_REDIS_TLS 1
-#endif
-#endif
-
 #ifdef HAVE_REDIS_TLS
 
 #include <arpa/inet.h>
