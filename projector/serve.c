@@ -102,7 +102,7 @@ static enum err_code start_projection(struct process *p, const struct projection
     pp->member = p->world->member(p->world, pp->group);
     options.member = pp->member;
     for (size_t i = 0; i < pp->sink_count; i++) {
-        options.lanes[options.lane_count++] = (struct lane_options){
+        options.lanes[i] = (struct lane_options){
             .projection = projection,
             .sink = pp->sinks[i],
             .reader = pp->readers[i],
@@ -117,6 +117,7 @@ static enum err_code start_projection(struct process *p, const struct projection
             .tracer = p->tracer,
         };
     }
+    options.lane_count = pp->sink_count;
     return worker_start(&options, &pp->worker, err);
 }
 

@@ -13,8 +13,9 @@ struct setting {
 static enum err_code set(rd_kafka_conf_t *conf, const struct setting *setting, struct err *err) {
     char text[TEXT_BYTES];
 
-    if (setting->value[0] == '\0' || rd_kafka_conf_set(conf, setting->name, setting->value, text,
-                                                       sizeof(text)) == RD_KAFKA_CONF_OK) {
+    if (setting->value == NULL || setting->value[0] == '\0' ||
+        rd_kafka_conf_set(conf, setting->name, setting->value, text, sizeof(text)) ==
+            RD_KAFKA_CONF_OK) {
         return ERR_OK;
     }
     /* librdkafka repeats the value that it does not like. */

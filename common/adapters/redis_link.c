@@ -212,6 +212,7 @@ enum err_code redis_link_agree(struct redis_link *link, struct err *err) {
     redis_link_put(link, STR("GET"));
     redis_link_put(link, STR("daybook:partitions"));
     code = redis_link_call(link, &reply, err);
+    assert(code != ERR_OK || reply != NULL);
     if (code == ERR_OK &&
         (!str_to_i64(redis_reply_str(reply), &stored) || stored != link->options.partitions)) {
         char why[128];
