@@ -24,8 +24,8 @@ struct kafka_settings {
     CONFIG_ROW_WORD("DAYBOOK_KAFKA_SECURITY_PROTOCOL", KAFKA_AT(base, security_protocol),          \
                     "plaintext", "plaintext ssl sasl_plaintext sasl_ssl",                          \
                     "how the brokers are spoken to"),                                              \
-        CONFIG_ROW_WORD("DAYBOOK_KAFKA_SASL_MECHANISM", KAFKA_AT(base, sasl_mechanism),            \
-                        "SCRAM-SHA-512", "PLAIN SCRAM-SHA-256 SCRAM-SHA-512",                      \
+        CONFIG_ROW_WORD("DAYBOOK_KAFKA_SASL_MECHANISM", KAFKA_AT(base, sasl_mechanism), "PLAIN",   \
+                        "PLAIN SCRAM-SHA-256 SCRAM-SHA-512",                                       \
                         "for sasl_…: how the password is proven"),                                 \
         CONFIG_ROW_TEXT("DAYBOOK_KAFKA_SASL_USERNAME", KAFKA_AT(base, sasl_username), 255,         \
                         "for sasl_…: the user"),                                                   \

@@ -23,6 +23,7 @@ static struct {
     const char *folder;
     int plain_port, tls_port;
     pid_t redis;
+    pid_t kafka; /* leads a process group */
     bool ssl_on; /* in the stack's PostgreSQL */
 } fixture;
 
@@ -72,13 +73,18 @@ static void delete_folder(void) {
         (void)waitpid(fixture.redis, NULL, 0);
         fixture.redis = 0;
     }
+    if (fixture.kafka > 0) {
+        (void)kill(-fixture.kafka, SIGKILL);
+        (void)waitpid(fixture.kafka, NULL, 0);
+        fixture.kafka = 0;
+    }
     if (fixture.ssl_on) {
         turn_ssl_off();
     }
     certificates_delete();
 }
 
-TestSuite(transport, .init = make_folder, .fini = delete_folder, .timeout = 120);
+TestSuite(transport, .init = make_folder, .fini = delete_folder, .timeout = 150);
 
 /* --- Redis --- */
 
@@ -248,4 +254,81 @@ Test(transport, postgresql_is_told_what_the_urls_parameters_say) {
     (void)snprintf(parameters, sizeof(parameters),
                    "sslmode=verify-full&sslrootcert=%s/other-ca.pem", fixture.folder);
     cr_assert(command_api_says(pg_url(parameters), "certificate verify failed"));
+}
+
+/* --- Kafka --- */
+
+/* The stack's settings with another listener: TLS, and the passwords of two users. */
+static void write_broker_settings(void) {
+    char path[160];
+    char output[1024];
+
+    cr_assert_eq(shell(output, sizeof(output),
+                       "cd %s && cat server.key server.pem >server-all.pem && "
+                       "sed -e 's|@KAFKA_PORT@|%d|g' -e 's|@KAFKA_CONTROLLER_PORT@|%d|g' "
+                       "-e 's|@STATE@|%s|g' -e 's|BROKER:PLAINTEXT|BROKER:SASL_SSL|' "
+                       "$OLDPWD/infra/kafka/server.properties >broker.properties",
+                       fixture.folder, port(19094), port(19095), fixture.folder),
+                 0, "%s", output);
+    (void)snprintf(path, sizeof(path), "%s/broker.properties", fixture.folder);
+    FILE *file = fopen(path, "a");
+    cr_assert_not_null(file);
+    (void)fprintf(file,
+                  "sasl.enabled.mechanisms=PLAIN\nsasl.mechanism.inter.broker.protocol=PLAIN\n"
+                  "listener.name.broker.plain.sasl.jaas.config="
+                  "org.apache.kafka.common.security.plain.PlainLoginModule required "
+                  "username=\"broker\" password=\"b\" user_broker=\"b\" user_daybook=\"p@ss\";\n"
+                  "ssl.keystore.type=PEM\nssl.keystore.location=%s/server-all.pem\n"
+                  "ssl.truststore.type=PEM\nssl.truststore.location=%s/ca.pem\n",
+                  fixture.folder, fixture.folder);
+    cr_assert_eq(fclose(file), 0);
+}
+
+static void start_kafka(void) {
+    char line[1024];
+
+    write_broker_settings();
+    (void)snprintf(line, sizeof(line),
+                   "cp=$(scripts/kafka.sh) && cd %s && "
+                   "run() { \"${JAVA_HOME:+$JAVA_HOME/bin/}java\" -Xmx256m -XX:+UseSerialGC "
+                   "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp \"$cp\" \"$@\"; } && "
+                   "run kafka.tools.StorageTool format --standalone -t 5L6g3nShTweMCtKwwX86sw "
+                   "-c broker.properties >format.log 2>&1 && "
+                   "run kafka.Kafka broker.properties >kafka.log 2>&1",
+                   fixture.folder);
+    fixture.kafka = fork();
+    if (fixture.kafka == 0) {
+        (void)setpgid(0, 0);
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void)execlp("bash", "bash", "-c", line, NULL);
+        _exit(127);
+    }
+    (void)setpgid(fixture.kafka, fixture.kafka);
+}
+
+/* What the relay hears of the topic before it asks PostgreSQL, which isn't there. */
+static bool relay_gets_through(const char *ca, const char *password) {
+    char output[2048];
+
+    (void)shell(output, sizeof(output),
+                "DAYBOOK_KAFKA_BROKERS=127.0.0.1:%d DAYBOOK_WRITE_DATABASE_URL=postgresql://"
+                "127.0.0.1:1/none DAYBOOK_KAFKA_SECURITY_PROTOCOL=sasl_ssl "
+                "DAYBOOK_KAFKA_SSL_CA_PATH=%s/%s.pem DAYBOOK_KAFKA_SASL_USERNAME=daybook "
+                "DAYBOOK_KAFKA_SASL_PASSWORD='%s' DAYBOOK_CONNECT_TIMEOUT_MS=3000 "
+                "$DAYBOOK_BIN_DIR/daybook-relay status 2>&1",
+                port(19094), fixture.folder, ca, password);
+    return strstr(output, "status: postgresql:") != NULL;
+}
+
+static bool is_up(void *arg) {
+    (void)arg;
+    return relay_gets_through("ca", "p@ss");
+}
+
+Test(transport, kafka_is_spoken_to_over_tls_with_a_password) {
+    start_kafka();
+    cr_assert(eventually(is_up, NULL, 90000));
+    cr_assert_not(relay_gets_through("other-ca", "p@ss"), "nobody vouches for the broker");
+    cr_assert_not(relay_gets_through("ca", "wrong"));
+    cr_assert(relay_gets_through("ca", "p@ss"));
 }
