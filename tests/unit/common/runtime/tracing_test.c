@@ -305,7 +305,7 @@ Test(tracing, a_span_takes_no_more_than_it_has_room_for) {
     static char longest[2 * SPAN_TEXT_BYTES];
     struct span span;
 
-    memset(longest, 'a', sizeof(longest));
+    memset(longest, 'a', sizeof(longest) - 1);
     memcpy(longest + SPAN_TEXT_BYTES - 1, "\xc3\xbc", 2); /* the end lies inside a character */
     span_init(&span, &sampled_parent, NULL, SPAN_CLIENT, 1);
     span_put_text(&span, "bad", STR("\xff"));
