@@ -17,7 +17,9 @@ CC ?= gcc
 ifeq ($(origin CC),default)
 CC := gcc
 endif
-STD := -std=c17 -D_GNU_SOURCE -I. $(shell pkg-config --cflags-only-I libpq hiredis 2>/dev/null | sed "s/-I/-isystem /g")
+# hiredis speaks TLS from 1.0 on, where it was built so.
+REDIS_TLS := $(shell pkg-config --exists hiredis_ssl 2>/dev/null && echo -lhiredis_ssl -lssl)
+STD := -std=c17 -D_GNU_SOURCE $(if $(REDIS_TLS),-DHAVE_REDIS_TLS) -I. $(shell pkg-config --cflags-only-I libpq hiredis 2>/dev/null | sed "s/-I/-isystem /g")
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes \
     -Wmissing-prototypes -Wcast-qual -Wpointer-arith -Wwrite-strings -Wvla -Wundef -Wformat=2 \
     -Wswitch-enum -Wnull-dereference -fno-common -fstack-protector-strong -Werror
@@ -29,7 +31,7 @@ OPT := $(if $(SANITIZE),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZE),-O
 OPT += $(if $(SANITIZE),-Wno-null-dereference -Wno-maybe-uninitialized)
 CFLAGS_ALL := $(STD) $(WARN) $(OPT) -MMD -MP $(CFLAGS)
 LDFLAGS_ALL := $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -Wl,--as-needed -pthread $(LDFLAGS)
-LIBS := -lmicrohttpd -lpq -lrdkafka -lhiredis -lcurl -ljansson -lpthread -lm
+LIBS := $(REDIS_TLS) -lmicrohttpd -lpq -lrdkafka -lhiredis -lcurl -lcrypto -ljansson -lpthread -lm
 TEST_LIBS := -lcriterion $(LIBS)
 
 obj = $(patsubst %,$(B)/obj/%.o,$(basename $(1)))

@@ -6,6 +6,7 @@
 #define DAYBOOK_COMMAND_API_COMMAND_JOB_H
 
 #include "common/base/arena.h"
+#include "common/base/trace_context.h"
 #include "common/domain/aggregate.h"
 
 enum { EXPECT_ANY = -1, EXPECT_EXISTS = -2 }; /* expected_version; 0: must not exist */
@@ -36,8 +37,9 @@ struct command_job {
     struct str correlation_id;
     struct str causation_id;
     struct str actor;
-    struct str traceparent;
-    int64_t accepted_at_us; /* monotonic; when it came in */
+    struct str traceparent;            /* of our own span, where there is one; else the client's */
+    const struct trace_context *trace; /* the request's span; NULL: it is not recorded */
+    int64_t accepted_at_us;            /* monotonic; when it came in */
     struct arena *arena;
 
     /* What is answered. */
@@ -54,6 +56,7 @@ struct command_job {
     struct command_job *next_in_stream;
     struct command_job *repeats; /* the job of this batch with the same key */
     bool done;
+    int64_t decided_from_us, decided_to_us; /* wall clock; where there is a trace */
 
     /* Hands the job back, from the shard's thread. */
     void (*finish)(struct command_job *job);

@@ -41,6 +41,8 @@ static const struct config_key keys[] = {
      "at SIGTERM: longest wait for commands in hand"},
     {"DAYBOOK_LOG_LEVEL", CONFIG_LEVEL, KEY(log_level), "info", 0, 0, NULL, false, "",
      "least severe level that is logged"},
+    AUTH_CONFIG_KEYS(KEY(auth)),
+    TRACING_CONFIG_KEYS(KEY(tracing)),
 };
 
 const struct config_spec command_api_config_spec = {

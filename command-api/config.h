@@ -2,7 +2,9 @@
 #ifndef DAYBOOK_COMMAND_API_CONFIG_H
 #define DAYBOOK_COMMAND_API_CONFIG_H
 
+#include "common/config/auth_settings.h"
 #include "common/config/config.h"
+#include "common/config/tracing_settings.h"
 
 struct command_api_config {
     const char *http_address;
@@ -22,6 +24,8 @@ struct command_api_config {
     int64_t outcome_wait_ms;
     int64_t drain_ms;
     enum log_level log_level;
+    struct auth_settings auth;
+    struct tracing_settings tracing;
 };
 
 extern const struct config_spec command_api_config_spec;

@@ -1,9 +1,8 @@
 /*
  * daybook-command-api: start order
- *   configuration, signals, log → event stores (not connected yet) → snapshot writer → shards →
- *   HTTP server → wait
- * and stop order: the server drains, the shards finish, the last snapshots are written, the stores
- * close.
+ *   configuration, signals, log → auth, tracer → event stores (not connected yet) → snapshot writer
+ * → shards → HTTP server → wait and stop order: the server drains, the shards finish, the last
+ * snapshots are written, the stores close, the last spans are sent.
  */
 #include <stdio.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 #include "command-api/api.h"
 #include "command-api/config.h"
 #include "common/adapters/event_store_pg.h"
+#include "common/adapters/otlp_curl.h"
 #include "common/base/mem.h"
 #include "common/runtime/stop.h"
 
@@ -20,6 +20,8 @@ struct process {
     struct metrics *metrics;
     struct health *health;
     struct stop *stop;
+    struct tracer *tracer; /* NULL: no traces */
+    struct auth *auth;     /* NULL: anybody may call */
     struct api *api;
     struct event_store **stores;
     struct shard **shards;
@@ -69,6 +71,7 @@ static enum err_code start_shards(struct process *p, struct err *err) {
             .snapshot_every = p->config.snapshot_every,
             .log = p->log,
             .metrics = p->metrics,
+            .tracer = p->tracer,
         };
         const enum err_code code = shard_start(&options, &p->shards[i], err);
         if (code != ERR_OK) {
@@ -94,6 +97,8 @@ static enum err_code start_server(struct process *p, struct err *err) {
     options.log = p->log;
     options.metrics = p->metrics;
     options.health = p->health;
+    options.auth = p->auth;
+    options.tracer = p->tracer;
     const enum err_code code = http_server_new(&options, &p->server, err);
     if (code != ERR_OK) {
         return code;
@@ -111,7 +116,13 @@ static enum err_code start(struct process *p, struct err *err) {
     p->metrics = metrics_new();
     p->health = health_new("command-api");
     p->api = api_new(&(struct api_options){p->metrics, p->log, command_api_shards(&p->config)});
-    code = start_snapshots(p, err);
+    code = auth_start(&p->config.auth, p->config.http_address, p->log, p->metrics, &p->auth, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    code = otlp_tracer_start(&p->config.tracing, "daybook-command-api", p->log, p->metrics,
+                             &p->tracer, err);
+    code = code == ERR_OK ? start_snapshots(p, err) : code;
     code = code == ERR_OK ? start_shards(p, err) : code;
     return code == ERR_OK ? start_server(p, err) : code;
 }
@@ -132,6 +143,8 @@ static void shut_down(struct process *p) {
     if (p->snapshot_store != NULL) {
         p->snapshot_store->ops->free(p->snapshot_store);
     }
+    tracer_stop(p->tracer);
+    auth_stop(p->auth);
     http_server_free(p->server);
     mem_free(p->shards);
     mem_free(p->stores);

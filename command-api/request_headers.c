@@ -63,35 +63,25 @@ bool metadata_is_acceptable(struct str value) {
     return value.len <= METADATA_BYTES_MAX && str_is_utf8(value);
 }
 
-static bool is_lower_hex(struct str text) {
-    for (size_t i = 0; i < text.len; i++) {
-        const char c = text.ptr[i];
-        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool is_all_zero(struct str text) {
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.ptr[i] != '0') {
-            return false;
-        }
-    }
-    return true;
-}
-
 bool traceparent_is_valid(struct str value) {
-    if (value.len != 55 || !str_starts_with(value, STR("00-")) || value.ptr[35] != '-' ||
-        value.ptr[52] != '-') {
-        return false;
+    struct trace_context context;
+
+    return trace_context_parse(value, &context);
+}
+
+/* What the event will carry: our span, so that whatever follows from the event is below it. */
+static void read_trace(struct http_request *request, struct command_job *job) {
+    char text[TRACEPARENT_BYTES];
+
+    if (trace_context_is_set(&request->trace)) {
+        trace_context_format(text, &request->trace);
+        job->traceparent = arena_str(&request->arena, str_from(text));
+        job->trace = request->trace.sampled ? &request->trace : NULL;
+        return;
     }
-    const struct str trace_id = str_of(value.ptr + 3, 32);
-    const struct str parent_id = str_of(value.ptr + 36, 16);
-    return is_lower_hex(trace_id) && is_lower_hex(parent_id) &&
-           is_lower_hex(str_of(value.ptr + 53, 2)) && !is_all_zero(trace_id) &&
-           !is_all_zero(parent_id);
+    /* A malformed traceparent starts a new trace: W3C Trace Context section 3.2. */
+    const struct str sent = http_request_header(request, "traceparent");
+    job->traceparent = traceparent_is_valid(sent) ? sent : (struct str){0};
 }
 
 /* Optional metadata: kept when it is short, visible text, refused otherwise. */
@@ -150,13 +140,15 @@ bool request_headers_read(struct http_request *request, struct command_job *job)
         return false;
     }
     if (!read_preconditions(request, job) ||
-        !read_metadata(request, "X-Causation-ID", &job->causation_id) ||
-        !read_metadata(request, "X-Actor", &job->actor)) {
+        !read_metadata(request, "X-Causation-ID", &job->causation_id)) {
         return false;
     }
-    /* A malformed traceparent starts a new trace: W3C Trace Context section 3.2. */
-    const struct str traceparent = http_request_header(request, "traceparent");
-    job->traceparent = traceparent_is_valid(traceparent) ? traceparent : (struct str){0};
+    /* Whoever is known can't say that they are somebody else. */
+    job->actor = request->subject;
+    if (job->actor.len == 0 && !read_metadata(request, "X-Actor", &job->actor)) {
+        return false;
+    }
+    read_trace(request, job);
     job->correlation_id = request->correlation_id;
     return true;
 }

@@ -10,6 +10,7 @@
 
 #include "command-api/answer.h"
 #include "command-api/shard_metrics.h"
+#include "command-api/shard_trace.h"
 #include "command-api/stream_cache.h"
 #include "command-api/stream_loader.h"
 #include "common/base/clock.h"
@@ -37,6 +38,7 @@ struct shard {
     struct command_outcome outcomes[SHARD_BATCH_MAX];
     size_t outcome_count;
     struct decision decision;
+    struct shard_append last_append;
 
     struct shard_metrics metrics;
 };
@@ -214,9 +216,13 @@ static void decide_each(struct shard *shard) {
         shard->jobs[i]->entry->working = shard->jobs[i]->entry->committed;
     }
     for (size_t i = 0; i < shard->job_count; i++) {
-        if (!shard->jobs[i]->done) {
-            decide_job(shard, shard->jobs[i]);
+        struct command_job *job = shard->jobs[i];
+        if (job->done) {
+            continue;
         }
+        job->decided_from_us = job->trace != NULL ? clock_wall_us() : 0;
+        decide_job(shard, job);
+        job->decided_to_us = job->trace != NULL ? clock_wall_us() : 0;
     }
 }
 
@@ -245,7 +251,16 @@ static enum err_code append_once(struct shard *shard, struct err *err) {
     }
     const int64_t started_us = clock_monotonic_us();
     const enum err_code code = shard->options.store->ops->append(shard->options.store, &batch, err);
-    metric_observe(shard->metrics.append_seconds, clock_monotonic_us() - started_us);
+    const int64_t took_us = clock_monotonic_us() - started_us;
+    metric_observe(shard->metrics.append_seconds, took_us);
+    if (shard->options.tracer != NULL) {
+        const int64_t now_us = clock_wall_us();
+        shard->last_append = (struct shard_append){.from_us = now_us - took_us,
+                                                   .to_us = now_us,
+                                                   .commands = (int64_t)shard->job_count,
+                                                   .events = (int64_t)shard->event_count,
+                                                   .failed = code != ERR_OK};
+    }
     return code;
 }
 
@@ -398,6 +413,7 @@ static int compare_places(const void *a, const void *b) {
 
 static void begin_batch(struct shard *shard, struct command_job **jobs, size_t count) {
     shard->job_count = count;
+    shard->last_append = (struct shard_append){0};
     memcpy(shard->jobs, jobs, count * sizeof(jobs[0]));
     for (size_t i = 0; i < count; i++) {
         struct command_job *job = shard->jobs[i];
@@ -441,6 +457,9 @@ static void end_batch(struct shard *shard) {
         entry->first_in_batch = NULL;
     }
     for (size_t i = 0; i < shard->job_count; i++) {
+        if (shard->jobs[i]->trace != NULL) {
+            shard_trace_job(shard->options.tracer, shard->jobs[i], &shard->last_append);
+        }
         shard->jobs[i]->finish(shard->jobs[i]);
     }
 }

@@ -25,6 +25,7 @@
 #include "common/base/log.h"
 #include "common/ports/event_store.h"
 #include "common/runtime/metrics.h"
+#include "common/runtime/tracing.h"
 
 enum { SHARD_BATCH_MAX = 1024, SHARD_SUBMIT_MAX = 256, SHARD_CONFLICT_TRIES_MAX = 5 };
 
@@ -38,6 +39,7 @@ struct shard_options {
     int64_t snapshot_every;            /* events of a stream, at least 1 */
     struct log *log;
     struct metrics *metrics;
+    struct tracer *tracer; /* borrowed; NULL: no traces */
 };
 
 struct shard;

@@ -15,8 +15,8 @@ static const struct config_key keys[] = {
      "its partitions; checked against the topic and Redis"},
     {"DAYBOOK_READ_DATABASE_URL", CONFIG_URL, KEY(read_database_url), NULL, 1, 1024,
      "postgresql:// postgres://", false, "", "read models, role that may write them"},
-    {"DAYBOOK_REDIS_URL", CONFIG_URL, KEY(redis_url), NULL, 1, 1024, "redis://", false, "",
-     "read models in Redis"},
+    {"DAYBOOK_REDIS_URL", CONFIG_URL, KEY(redis_url), NULL, 1, 1024, "redis:// rediss://", false,
+     "", "read models in Redis"},
     {"DAYBOOK_PROJECTIONS", CONFIG_STRING, KEY(projections), "all", 1, 512, NULL, false, "",
      "names separated by commas, or all"},
     {"DAYBOOK_BATCH_EVENTS_MAX", CONFIG_INT, KEY(batch_events_max), "2000", 1, 8192, NULL, false,
@@ -33,6 +33,9 @@ static const struct config_key keys[] = {
      NULL, false, "ms", "longest wait for the answer to a statement or script"},
     {"DAYBOOK_LOG_LEVEL", CONFIG_LEVEL, KEY(log_level), "info", 0, 0, NULL, false, "",
      "least severe level that is logged"},
+    KAFKA_CONFIG_KEYS(KEY(kafka)),
+    AUTH_CONFIG_KEYS(KEY(auth)),
+    TRACING_CONFIG_KEYS(KEY(tracing)),
 };
 
 const struct config_spec projector_config_spec = {

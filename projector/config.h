@@ -2,7 +2,10 @@
 #ifndef DAYBOOK_PROJECTOR_CONFIG_H
 #define DAYBOOK_PROJECTOR_CONFIG_H
 
+#include "common/config/auth_settings.h"
 #include "common/config/config.h"
+#include "common/config/kafka_settings.h"
+#include "common/config/tracing_settings.h"
 
 struct projector_config {
     const char *http_address;
@@ -20,6 +23,9 @@ struct projector_config {
     int64_t connect_timeout_ms;
     int64_t statement_timeout_ms;
     enum log_level log_level;
+    struct kafka_settings kafka;
+    struct auth_settings auth;
+    struct tracing_settings tracing;
 };
 
 extern const struct config_spec projector_config_spec;

@@ -7,6 +7,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "projector/apply_trace.h"
 #include "projector/fold.h"
 
 enum { DECODE_BYTES_MAX = 1024 * 1024, CHECKED_MAX = TOPIC_PARTITIONS_MAX };
@@ -213,6 +214,9 @@ static enum err_code apply_once(struct engine *engine, struct place *place,
         metric_observe(engine->apply_seconds, clock_monotonic_us() - started_us);
         metric_observe(engine->freshness_seconds,
                        clock_wall_us() - records[count - 1].event.recorded_at_us);
+        if (engine->options.tracer != NULL) {
+            apply_trace(&engine->options, records, count, started_us);
+        }
     } else if (code == ERR_FENCED) {
         metric_add(engine->fenced, 1);
     }

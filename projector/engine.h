@@ -19,6 +19,7 @@
 #include "common/base/log.h"
 #include "common/ports/projection_sink.h"
 #include "common/runtime/metrics.h"
+#include "common/runtime/tracing.h"
 
 enum { ENGINE_BATCH_MAX = 8192, ENGINE_STREAMS_MAX = 100000 };
 
@@ -27,7 +28,8 @@ struct engine_options {
     struct projection_sink *sink; /* borrowed */
     struct log *log;
     struct metrics *metrics;
-    size_t batch_max; /* records, at most ENGINE_BATCH_MAX */
+    struct tracer *tracer; /* NULL: no traces */
+    size_t batch_max;      /* records, at most ENGINE_BATCH_MAX */
 };
 
 struct engine;

@@ -495,6 +495,7 @@ enum err_code lane_start(const struct lane_options *options, struct lane **out, 
         .sink = options->sink,
         .log = options->log,
         .metrics = options->metrics,
+        .tracer = options->tracer,
         .batch_max = options->batch_max,
     });
     lane->batch = mem_array(options->batch_max, sizeof(lane->batch[0]));

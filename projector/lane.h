@@ -31,6 +31,7 @@ struct lane_options {
     struct log *log;
     struct metrics *metrics;
     struct health *health;
+    struct tracer *tracer; /* NULL: no traces */
 };
 
 struct lane;

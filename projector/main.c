@@ -7,6 +7,7 @@
 #include "common/adapters/builder_pg.h"
 #include "common/adapters/builder_redis.h"
 #include "common/adapters/member_kafka.h"
+#include "common/adapters/otlp_curl.h"
 #include "common/adapters/reader_kafka.h"
 #include "common/adapters/scan_pg.h"
 #include "common/adapters/scan_redis.h"
@@ -110,6 +111,7 @@ static int64_t ahead_of(enum reading how, int64_t partitions) {
 static struct event_reader *make_reader(const struct world *world, enum reading how) {
     return reader_kafka_new(&(struct reader_kafka_options){
         .brokers = world->config->kafka_brokers,
+        .security = &world->config->kafka,
         .topic = world->config->topic,
         .partitions = (int32_t)world->config->topic_partitions,
         .timeout_ms = world->config->connect_timeout_ms,
@@ -122,11 +124,18 @@ static struct event_reader *make_reader(const struct world *world, enum reading 
 static struct group_member *make_member(const struct world *world, const char *group) {
     return member_kafka_new(&(struct member_kafka_options){
         .brokers = world->config->kafka_brokers,
+        .security = &world->config->kafka,
         .topic = world->config->topic,
         .group = group,
         .session_timeout_ms = world->config->session_timeout_ms,
         .log = world->log,
     });
+}
+
+static enum err_code make_tracer(const struct world *world, struct metrics *metrics,
+                                 struct tracer **out, struct err *err) {
+    return otlp_tracer_start(&world->config->tracing, "daybook-projector", world->log, metrics, out,
+                             err);
 }
 
 struct arguments {
@@ -181,6 +190,7 @@ int main(int argc, char **argv) {
         .builder = make_builder,
         .reader = make_reader,
         .member = make_member,
+        .tracer = make_tracer,
     };
     exit_code =
         command ? command_run(&world, arguments.words, arguments.word_count) : serve(&world);

@@ -33,6 +33,8 @@ struct process {
     struct metrics *metrics;
     struct health *health;
     struct stop *stop;
+    struct tracer *tracer; /* NULL: no traces */
+    struct auth *auth;     /* NULL: anybody may call */
     struct http_server *server;
     struct projection_process projections[PROJECTIONS_MAX];
     size_t count;
@@ -112,6 +114,7 @@ static enum err_code start_projection(struct process *p, const struct projection
             .log = p->world->log,
             .metrics = p->metrics,
             .health = p->health,
+            .tracer = p->tracer,
         };
     }
     options.lane_count = pp->sink_count;
@@ -153,12 +156,22 @@ static enum err_code start(struct process *p, struct err *err) {
     }
     p->metrics = metrics_new();
     p->health = health_new("projector");
+    code =
+        auth_start(&config->auth, config->http_address, p->world->log, p->metrics, &p->auth, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    code = p->world->tracer(p->world, p->metrics, &p->tracer, err);
+    if (code != ERR_OK) {
+        return code;
+    }
     options.address = config->http_address;
     options.port = (uint16_t)config->http_port;
     options.connections_max = 256;
     options.log = p->world->log;
     options.metrics = p->metrics;
     options.health = p->health;
+    options.auth = p->auth;
     code = http_server_new(&options, &p->server, err);
     if (code == ERR_OK) {
         code =
@@ -194,6 +207,8 @@ static void shut_down(struct process *p) {
         (void)http_server_stop(p->server, 1000);
         http_server_free(p->server);
     }
+    tracer_stop(p->tracer);
+    auth_stop(p->auth);
     health_free(p->health);
     metrics_free(p->metrics);
     stop_free(p->stop);

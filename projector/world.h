@@ -7,6 +7,7 @@
 #include "common/ports/model_builder.h"
 #include "common/ports/model_scan.h"
 #include "common/runtime/health.h"
+#include "common/runtime/tracing.h"
 #include "projector/config.h"
 
 /* How partitions are read: on and on, or to an end that is known: one after the other, or all. */
@@ -25,6 +26,9 @@ struct world {
                              unsigned store, struct model_builder **out, struct err *err);
     struct event_reader *(*reader)(const struct world *world, enum reading how);
     struct group_member *(*member)(const struct world *world, const char *group);
+    /* *out stays NULL where no traces are wanted. */
+    enum err_code (*tracer)(const struct world *world, struct metrics *metrics, struct tracer **out,
+                            struct err *err);
 };
 
 #endif

@@ -17,8 +17,8 @@ static const struct config_key keys[] = {
      "the longest a client may take for its next request, the rest of it, or the answer"},
     {"DAYBOOK_READ_DATABASE_URL", CONFIG_URL, KEY(read_database_url), NULL, 1, 1024,
      "postgresql:// postgres://", false, "", "read models, role with SELECT on them"},
-    {"DAYBOOK_REDIS_URL", CONFIG_URL, KEY(redis_url), NULL, 1, 1024, "redis://", false, "",
-     "read models: redis://[user][:password]@host[:port][/database]"},
+    {"DAYBOOK_REDIS_URL", CONFIG_URL, KEY(redis_url), NULL, 1, 1024, "redis:// rediss://", false,
+     "", "read models: redis://[user][:password]@host[:port][/database]"},
     {"DAYBOOK_TOPIC_PARTITIONS", CONFIG_INT, KEY(topic_partitions), "6", 1, 1024, NULL, false, "",
      "partitions of the topic: keys in Redis are sorted by them, as the projectors do"},
     {"DAYBOOK_REDIS_TIMEOUT_MS", CONFIG_INT, KEY(redis_timeout_ms), "500", 10, 10000, NULL, false,
@@ -41,6 +41,8 @@ static const struct config_key keys[] = {
      "at SIGTERM: longest wait for requests in hand"},
     {"DAYBOOK_LOG_LEVEL", CONFIG_LEVEL, KEY(log_level), "info", 0, 0, NULL, false, "",
      "least severe level that is logged"},
+    AUTH_CONFIG_KEYS(KEY(auth)),
+    TRACING_CONFIG_KEYS(KEY(tracing)),
 };
 
 const struct config_spec query_api_config_spec = {

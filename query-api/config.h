@@ -2,7 +2,9 @@
 #ifndef DAYBOOK_QUERY_API_CONFIG_H
 #define DAYBOOK_QUERY_API_CONFIG_H
 
+#include "common/config/auth_settings.h"
 #include "common/config/config.h"
+#include "common/config/tracing_settings.h"
 
 struct query_api_config {
     const char *http_address;
@@ -23,6 +25,8 @@ struct query_api_config {
     int64_t waiters_max;
     int64_t drain_ms;
     enum log_level log_level;
+    struct auth_settings auth;
+    struct tracing_settings tracing;
 };
 
 extern const struct config_spec query_api_config_spec;

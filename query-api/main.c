@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "common/adapters/otlp_curl.h"
 #include "common/adapters/view_pg.h"
 #include "common/adapters/view_redis.h"
 #include "common/base/mem.h"
@@ -24,6 +25,8 @@ struct process {
     struct metrics *metrics;
     struct health *health;
     struct stop *stop;
+    struct tracer *tracer; /* NULL: no traces */
+    struct auth *auth;     /* NULL: anybody may call */
     struct readiness readiness;
     struct view_pg *pg;
     struct http_server *server;
@@ -66,6 +69,8 @@ static enum err_code bind_server(struct process *p, struct err *err) {
     options.log = p->log;
     options.metrics = p->metrics;
     options.health = p->health;
+    options.auth = p->auth;
+    options.tracer = p->tracer;
     return http_server_new(&options, &p->server, err);
 }
 
@@ -112,6 +117,14 @@ static enum err_code start(struct process *p, struct err *err) {
     p->pg_clients = mem_array(threads, sizeof(struct view_pg_client *));
     p->readers = mem_array(threads, sizeof(struct reader *));
     p->queries = (struct queries){.readers = p->readers, .count = threads};
+    if (code == ERR_OK) {
+        code =
+            auth_start(&p->config.auth, p->config.http_address, p->log, p->metrics, &p->auth, err);
+    }
+    if (code == ERR_OK) {
+        code = otlp_tracer_start(&p->config.tracing, "daybook-query-api", p->log, p->metrics,
+                                 &p->tracer, err);
+    }
     if (code == ERR_OK) {
         code = start_pg(p, err);
     }
@@ -185,6 +198,8 @@ int main(int argc, char **argv) {
     if (!whole) {
         return exit_code; /* the kernel frees what cut-off requests still point to */
     }
+    tracer_stop(p.tracer);
+    auth_stop(p.auth);
     stop_free(p.stop);
     readiness_release(&p.readiness);
     health_free(p.health);

@@ -9,11 +9,12 @@ allowed() { # FILE: what it may include, as a regular expression of folders
     case $1 in
     common/base/*) echo 'common/base' ;;
     common/config/*) echo 'common/(base|config)' ;;
+    common/auth/*) echo 'common/(auth|base|config|runtime)' ;;
     common/domain/*) echo 'common/(base|domain)' ;;
     common/ports/*) echo 'common/(base|domain|ports)' ;;
-    common/runtime/*) echo 'common/(base|runtime)' ;;
-    common/http/*) echo 'common/(base|runtime|http)' ;;
-    common/adapters/*) echo 'common/(base|domain|ports|runtime|adapters)' ;;
+    common/runtime/*) echo 'common/(base|config|runtime)' ;;
+    common/http/*) echo 'common/(auth|base|runtime|http)' ;;
+    common/adapters/*) echo 'common/(base|config|domain|ports|runtime|adapters)' ;;
     command-api/relay/main.c) echo 'common/[a-z]+|command-api/relay' ;;
     command-api/main.c) echo 'common/[a-z]+|command-api' ;;
     projector/main.c) echo 'common/[a-z]+|projector' ;;
@@ -21,7 +22,7 @@ allowed() { # FILE: what it may include, as a regular expression of folders
     command-api/relay/*) echo 'common/(base|config|domain|ports|runtime|http)|command-api/relay' ;;
     command-api/*) echo 'common/(base|config|domain|ports|runtime|http)|command-api' ;;
     projector/projections/*) echo 'common/(base|domain|ports)' ;;
-    projector/*) echo 'common/(base|config|domain|ports|runtime|http)|projector(/projections)?' ;;
+    projector/*) echo 'common/(auth|base|config|domain|ports|runtime|http)|projector(/projections)?' ;;
     query-api/*) echo 'common/(base|config|domain|ports|runtime|http)|query-api(/queries)?' ;;
     *) echo '' ;;
     esac
@@ -33,7 +34,9 @@ third_party() { # HEADER: where it may be included
     librdkafka/*) echo 'common/adapters/' ;;
     hiredis.h | async.h | hiredis/*) echo 'common/adapters/' ;;
     jansson.h) echo '' ;;
-    curl/* | criterion/*) echo 'tests/' ;;
+    curl/*) echo 'common/adapters/' ;;
+    openssl/*) echo 'common/a' ;; # auth, adapters
+    criterion/*) echo 'tests/' ;;
     *) echo any ;;
     esac
 }

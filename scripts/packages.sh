@@ -13,12 +13,12 @@ fail() { printf 'daybook: %s\n' "$*" >&2; exit 1; }
 packages_of() {
     case $1 in
     build) echo make gcc libc6-dev binutils pkg-config libpq-dev librdkafka-dev libhiredis-dev \
-        libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev ;;
+        libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libssl-dev ;;
     run) echo postgresql redis-server nginx-light curl jq util-linux procps iproute2 ca-certificates
         # Kafka: a Java runtime; Maven fetches the jars where no KAFKA_HOME is given.
         [ -n "${JAVA_HOME:-}" ] || command -v java >/dev/null || echo default-jre-headless
         [ -n "${KAFKA_HOME:-}" ] || echo maven ;;
-    test) echo libcriterion-dev ;;
+    test) echo libcriterion-dev openssl ;;
     fuzz) echo clang libclang-rt-dev ;; # libFuzzer comes with the compiler's runtime
     check) echo clang clang-tidy clang-format cppcheck shellcheck ;;
     *) fail "packages.sh: unknown set \"$1\" (build run test fuzz check)" ;;

@@ -38,6 +38,9 @@ static const struct config_key keys[] = {
      "payload, with a reference"},
     {"DAYBOOK_LOG_LEVEL", CONFIG_LEVEL, KEY(log_level), "info", 0, 0, NULL, false, "",
      "least severe level that is logged"},
+    KAFKA_CONFIG_KEYS(KEY(kafka)),
+    AUTH_CONFIG_KEYS(KEY(auth)),
+    TRACING_CONFIG_KEYS(KEY(tracing)),
 };
 
 static const struct config_command commands[] = {

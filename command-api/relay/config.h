@@ -2,7 +2,10 @@
 #ifndef DAYBOOK_COMMAND_API_RELAY_CONFIG_H
 #define DAYBOOK_COMMAND_API_RELAY_CONFIG_H
 
+#include "common/config/auth_settings.h"
 #include "common/config/config.h"
+#include "common/config/kafka_settings.h"
+#include "common/config/tracing_settings.h"
 
 struct relay_config {
     const char *http_address;
@@ -21,6 +24,9 @@ struct relay_config {
     int64_t fence_ms;
     const char *too_large;
     enum log_level log_level;
+    struct kafka_settings kafka;
+    struct auth_settings auth;
+    struct tracing_settings tracing;
 };
 
 extern const struct config_spec relay_config_spec;

@@ -16,6 +16,7 @@
 #include "common/adapters/event_scan_kafka.h"
 #include "common/adapters/event_scan_pg.h"
 #include "common/adapters/kafka_topic.h"
+#include "common/adapters/otlp_curl.h"
 #include "common/adapters/publisher_kafka.h"
 #include "common/adapters/relay_status_pg.h"
 #include "common/http/http_server.h"
@@ -26,6 +27,8 @@ struct process {
     struct metrics *metrics;
     struct health *health;
     struct stop *stop;
+    struct tracer *tracer; /* NULL: no traces */
+    struct auth *auth;     /* NULL: anybody may call */
     struct http_server *server;
     struct change_feed *feed;
     struct publisher *publisher;
@@ -41,6 +44,7 @@ static enum err_code start_server(struct process *p, struct err *err) {
     options.log = p->log;
     options.metrics = p->metrics;
     options.health = p->health;
+    options.auth = p->auth;
     const enum err_code code = http_server_new(&options, &p->server, err);
     return code == ERR_OK ? http_server_start(p->server, err) : code;
 }
@@ -53,6 +57,15 @@ static enum err_code start(struct process *p, struct err *err) {
     }
     p->metrics = metrics_new();
     p->health = health_new("relay");
+    code = auth_start(&p->config.auth, p->config.http_address, p->log, p->metrics, &p->auth, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    code =
+        otlp_tracer_start(&p->config.tracing, "daybook-relay", p->log, p->metrics, &p->tracer, err);
+    if (code != ERR_OK) {
+        return code;
+    }
     p->feed = change_feed_pg_new(&(struct change_feed_pg_options){
         .url = p->config.write_database_url,
         .slot = p->config.slot,
@@ -63,6 +76,7 @@ static enum err_code start(struct process *p, struct err *err) {
     });
     p->publisher = publisher_kafka_new(&(struct publisher_kafka_options){
         .brokers = p->config.kafka_brokers,
+        .security = &p->config.kafka,
         .topic = p->config.topic,
         .partitions = (int32_t)p->config.topic_partitions,
         .replication = (int32_t)p->config.topic_replication,
@@ -85,6 +99,8 @@ static enum err_code start(struct process *p, struct err *err) {
         .stop = p->stop,
         .log = p->log,
         .metrics = p->metrics,
+        .tracer = p->tracer,
+        .topic = p->config.topic,
         .feed_health = health_component(p->health, "postgresql"),
         .publisher_health = health_component(p->health, "kafka"),
     });
@@ -101,6 +117,8 @@ static void shut_down(struct process *p) {
         p->feed->ops->free(p->feed);
         p->publisher->ops->free(p->publisher);
     }
+    tracer_stop(p->tracer);
+    auth_stop(p->auth);
     health_free(p->health);
     metrics_free(p->metrics);
     stop_free(p->stop);
@@ -117,6 +135,7 @@ static int run_status(const struct relay_config *config) {
     static struct relay_status status;
     struct publish_mark tails[PUBLISHER_PARTITIONS_MAX];
     const struct kafka_topic topic = {.brokers = config->kafka_brokers,
+                                      .security = &config->kafka,
                                       .name = config->topic,
                                       .partitions = (int32_t)config->topic_partitions,
                                       .timeout_ms = config->connect_timeout_ms};
@@ -150,6 +169,7 @@ static int run_verify(const struct relay_config *config) {
     if (code == ERR_OK) {
         code = event_scan_kafka_open(
             &(struct event_scan_kafka_options){.brokers = config->kafka_brokers,
+                                               .security = &config->kafka,
                                                .topic = config->topic,
                                                .partitions = (int32_t)config->topic_partitions,
                                                .timeout_ms = config->connect_timeout_ms},

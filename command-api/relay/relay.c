@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "command-api/relay/pace.h"
+#include "command-api/relay/publish_trace.h"
 #include "common/base/clock.h"
 #include "common/base/hash.h"
 #include "common/base/mem.h"
@@ -46,6 +47,8 @@ struct relay {
     bool catching_up; /* as shown */
     enum relay_end failed;
 
+    struct publish_trace *trace; /* NULL: no traces */
+
     struct feed_item pending; /* a change that did not fit yet */
     bool has_pending;
 
@@ -85,6 +88,9 @@ static void delivered(void *arg, const struct delivery *delivery) {
     transaction_of(relay, delivery->tag)->outstanding--;
     relay->in_flight--;
     metric_add(relay->published, 1);
+    if (relay->trace != NULL) {
+        publish_trace_delivered(relay->trace, delivery->partition, delivery->offset);
+    }
     if (delivery->offset >= 0) {
         feed->ops->published(feed, delivery->partition, delivery->offset);
     }
@@ -179,6 +185,23 @@ static enum err_code publish(struct relay *relay, int32_t partition, struct chan
     return of_end(relay, END_PUBLISHER, code);
 }
 
+/* The record carries the span of its publishing in place of the one that it follows from. */
+static enum err_code publish_traced(struct relay *relay, int32_t partition, struct change *change,
+                                    struct err *err) {
+    const struct str traceparent = change->event.traceparent;
+    char own[TRACEPARENT_BYTES];
+
+    if (publish_trace_begin(relay->trace, &change->event, own)) {
+        change->event.traceparent = str_from(own);
+    }
+    const enum err_code code = publish(relay, partition, change, err);
+    change->event.traceparent = traceparent;
+    if (code == ERR_OK) {
+        publish_trace_sent(relay->trace, partition);
+    }
+    return code;
+}
+
 /* ERR_LIMIT: the publisher is full; the change waits in `pending`. */
 static enum err_code take_change(struct relay *relay, struct change *change, struct err *err) {
     struct transaction *t = transaction_of(relay, relay->current);
@@ -191,7 +214,8 @@ static enum err_code take_change(struct relay *relay, struct change *change, str
         t->committed_at_us = change->committed_at_us;
         return ERR_OK;
     }
-    const enum err_code code = publish(relay, partition, change, err);
+    const enum err_code code = relay->trace != NULL ? publish_traced(relay, partition, change, err)
+                                                    : publish(relay, partition, change, err);
     if (code == ERR_OK) {
         t->events++;
         t->outstanding++;
@@ -396,6 +420,7 @@ static enum err_code open_both(struct relay *relay, struct err *err) {
     relay->oldest = relay->current = 0;
     *transaction_of(relay, 0) = (struct transaction){0};
     relay->in_flight = 0;
+    publish_trace_reset(relay->trace);
     relay->idle_position = 0;
     relay->has_pending = false;
     relay->progressed = false;
@@ -530,6 +555,7 @@ struct relay *relay_new(const struct relay_options *options) {
     struct relay *relay = mem_zalloc(sizeof(*relay));
 
     relay->options = *options;
+    relay->trace = publish_trace_new(options->tracer, options->topic);
     relay->ring = mem_array(RELAY_TRANSACTIONS_MAX, sizeof(relay->ring[0]));
     register_metrics(relay);
     return relay;
@@ -539,6 +565,7 @@ void relay_free(struct relay *relay) {
     if (relay == NULL) {
         return;
     }
+    publish_trace_free(relay->trace);
     mem_free(relay->ring);
     mem_free(relay);
 }

@@ -42,6 +42,7 @@
 #include "common/runtime/health.h"
 #include "common/runtime/metrics.h"
 #include "common/runtime/stop.h"
+#include "common/runtime/tracing.h"
 
 enum { RELAY_TRANSACTIONS_MAX = 65536 };
 
@@ -60,6 +61,8 @@ struct relay_options {
     struct stop *stop;
     struct log *log;
     struct metrics *metrics;
+    struct tracer *tracer; /* NULL: no traces */
+    const char *topic;     /* its name, for traces */
     struct health_component *feed_health;
     struct health_component *publisher_health;
 };

@@ -82,10 +82,19 @@ static uint64_t hash_of(const void *bytes, size_t len) {
     return hash * UINT64_C(0x9e3779b97f4a7c15) >> 7;
 }
 
+/* A record's traceparent names the span of its publishing, the table's that of its command: they
+ * agree in the trace. */
+static struct str trace_of(struct str traceparent) {
+    enum { VERSION_AND_TRACE_ID = 35 };
+
+    return str_of(traceparent.ptr,
+                  traceparent.len < VERSION_AND_TRACE_ID ? traceparent.len : VERSION_AND_TRACE_ID);
+}
+
 static uint64_t content_of(const struct scanned_event *scanned) {
     const struct recorded_event *e = &scanned->event;
     const struct str texts[] = {e->aggregate_type, e->stream_id,    e->event_type,
-                                e->correlation_id, e->causation_id, e->traceparent,
+                                e->correlation_id, e->causation_id, trace_of(e->traceparent),
                                 e->actor,          e->command,      e->payload};
     const int64_t numbers[] = {e->version, e->position, e->schema_version, e->recorded_at_us};
     uint64_t hash =

@@ -192,8 +192,11 @@ static enum err_code make_reader(struct event_scan_kafka *self, struct err *err)
         {"log_level", "0"},
     };
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    const enum err_code code = kafka_conf_set_all(conf, settings, ARRAY_LEN(settings), err);
+    enum err_code code = kafka_conf_set_all(conf, settings, ARRAY_LEN(settings), err);
 
+    if (code == ERR_OK) {
+        code = kafka_security_set(conf, self->options.security, err);
+    }
     if (code == ERR_OK) {
         self->reader = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof(text));
     }
@@ -229,6 +232,7 @@ enum err_code event_scan_kafka_open(const struct event_scan_kafka_options *optio
     };
     struct event_scan_kafka *self = mem_zalloc(sizeof(*self));
     const struct kafka_topic topic = {.brokers = options->brokers,
+                                      .security = options->security,
                                       .name = options->topic,
                                       .partitions = options->partitions,
                                       .timeout_ms = options->timeout_ms};

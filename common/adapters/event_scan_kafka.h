@@ -2,10 +2,12 @@
 #ifndef DAYBOOK_ADAPTERS_EVENT_SCAN_KAFKA_H
 #define DAYBOOK_ADAPTERS_EVENT_SCAN_KAFKA_H
 
+#include "common/adapters/kafka_security.h"
 #include "common/ports/event_scan.h"
 
 struct event_scan_kafka_options {
-    const char *brokers; /* both are borrowed */
+    const char *brokers;                   /* both are borrowed */
+    const struct kafka_settings *security; /* borrowed; NULL: plain text */
     const char *topic;
     int32_t partitions;
     int64_t timeout_ms; /* per request */

@@ -328,8 +328,11 @@ static enum err_code make_reader(const struct kafka_topic *topic, rd_kafka_t **o
         {"log_level", "0"},
     };
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    const enum err_code code = kafka_conf_set_all(conf, settings, ARRAY_LEN(settings), err);
+    enum err_code code = kafka_conf_set_all(conf, settings, ARRAY_LEN(settings), err);
 
+    if (code == ERR_OK) {
+        code = kafka_security_set(conf, topic->security, err);
+    }
     if (code != ERR_OK) {
         rd_kafka_conf_destroy(conf);
         return code;

@@ -7,11 +7,13 @@
 
 #include <librdkafka/rdkafka.h>
 
+#include "common/adapters/kafka_security.h"
 #include "common/base/log.h"
 #include "common/ports/publisher.h"
 
 struct kafka_topic {
-    const char *brokers; /* all borrowed */
+    const char *brokers;                   /* all borrowed */
+    const struct kafka_settings *security; /* borrowed; NULL: plain text */
     const char *name;
     int32_t partitions;
     int32_t replication; /* when it is made */

@@ -150,7 +150,10 @@ static enum err_code make_producer(struct publisher_kafka *self, struct err *err
                    self->record_max > RECORD_BYTES_LEAST ? self->record_max : RECORD_BYTES_LEAST);
     (void)snprintf(batch_max, sizeof(batch_max), "%" PRId64,
                    self->record_max < BATCH_BYTES_MAX ? self->record_max : BATCH_BYTES_MAX);
-    const enum err_code code = kafka_conf_set_all(conf, settings, ARRAY_LEN(settings), err);
+    enum err_code code = kafka_conf_set_all(conf, settings, ARRAY_LEN(settings), err);
+    if (code == ERR_OK) {
+        code = kafka_security_set(conf, self->options.security, err);
+    }
     if (code != ERR_OK) {
         rd_kafka_conf_destroy(conf);
         return code;
@@ -172,6 +175,7 @@ static enum err_code make_producer(struct publisher_kafka *self, struct err *err
 static struct kafka_topic topic_of(const struct publisher_kafka *self) {
     return (struct kafka_topic){
         .brokers = self->options.brokers,
+        .security = self->options.security,
         .name = self->options.topic,
         .partitions = self->options.partitions,
         .replication = self->options.replication,

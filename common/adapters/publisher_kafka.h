@@ -6,11 +6,13 @@
 #ifndef DAYBOOK_ADAPTERS_PUBLISHER_KAFKA_H
 #define DAYBOOK_ADAPTERS_PUBLISHER_KAFKA_H
 
+#include "common/adapters/kafka_security.h"
 #include "common/base/log.h"
 #include "common/ports/publisher.h"
 
 struct publisher_kafka_options {
-    const char *brokers; /* all strings are borrowed */
+    const char *brokers;                   /* all strings are borrowed */
+    const struct kafka_settings *security; /* borrowed; NULL: plain text */
     const char *topic;
     int32_t partitions;
     int32_t replication;

@@ -88,6 +88,11 @@ static enum err_code make_client(struct reader_kafka *self, struct err *err) {
             return err_set(err, ERR_INVALID, "kafka: %s", text);
         }
     }
+    const enum err_code code = kafka_security_set(conf, self->options.security, err);
+    if (code != ERR_OK) {
+        rd_kafka_conf_destroy(conf);
+        return code;
+    }
     rd_kafka_conf_set_opaque(conf, self);
     rd_kafka_conf_set_log_cb(conf, on_log);
     rd_kafka_conf_set_error_cb(conf, on_error);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/adapters/redis_tls.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
@@ -241,6 +242,10 @@ enum err_code redis_link_ensure(struct redis_link *link, struct err *err) {
                                  err);
     }
     (void)redisSetTimeout(link->redis, timeout);
+    struct err why = {0};
+    if (link->options.url.tls && redis_tls_start(link->redis, &link->options.url, &why) != ERR_OK) {
+        return redis_link_failed(link, why.message, err);
+    }
     enum err_code code = authenticate(link, err);
     if (code == ERR_OK) {
         code = load_scripts(link, err);

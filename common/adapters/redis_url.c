@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "common/adapters/redis_tls.h"
+
 enum { DEFAULT_PORT = 6379 };
 
 /* The offset of `c`, or text.len. */
@@ -90,20 +92,54 @@ static enum err_code parse_host(struct str text, struct redis_url *out, struct e
     return ERR_OK;
 }
 
-enum err_code redis_url_parse(struct str url, struct redis_url *out, struct err *err) {
-    const struct str scheme = STR("redis://");
-    struct redis_url parsed = {0};
+static enum err_code parse_parameter(struct str text, struct redis_url *out, struct err *err) {
+    const size_t equals = find(text, '=');
+    const struct str name = str_of(text.ptr, equals);
+    char *to = str_eq(name, STR("cacert")) ? out->ca_path
+               : str_eq(name, STR("cert")) ? out->certificate_path
+               : str_eq(name, STR("key"))  ? out->key_path
+                                           : NULL;
+
+    if (to == NULL) {
+        return err_set(err, ERR_INVALID, "Redis URL: its parameters are cacert, cert and key");
+    }
+    return percent_decode(to, from(text, equals + 1))
+               ? ERR_OK
+               : err_set(err, ERR_INVALID, "Redis URL: an ill-formed or overlong path");
+}
+
+static enum err_code parse_parameters(struct str text, struct redis_url *out, struct err *err) {
     enum err_code code = ERR_OK;
 
-    if (!str_starts_with(url, scheme)) {
-        return err_set(err, ERR_INVALID, "Redis URL: it must start with redis://");
+    if (text.len > 0 && !out->tls) {
+        return err_set(err, ERR_INVALID, "Redis URL: parameters are for rediss://");
     }
-    struct str rest = from(url, scheme.len);
+    while (code == ERR_OK && text.len > 0) {
+        const size_t end = find(text, '&');
+        code = parse_parameter(str_of(text.ptr, end), out, err);
+        text = from(text, end + 1);
+    }
+    return code;
+}
+
+enum err_code redis_url_parse(struct str url, struct redis_url *out, struct err *err) {
+    struct redis_url parsed = {.tls = str_starts_with(url, STR("rediss://"))};
+
+    if (!parsed.tls && !str_starts_with(url, STR("redis://"))) {
+        return err_set(err, ERR_INVALID, "Redis URL: it must start with redis:// or rediss://");
+    }
+    struct str rest = from(url, parsed.tls ? strlen("rediss://") : strlen("redis://"));
+    /* A password may have a "?" in it. */
+    const size_t login_end = find_last(rest, '@');
+    const size_t behind = login_end < rest.len ? login_end : 0;
+    const size_t question = behind + find(from(rest, behind), '?');
+    enum err_code code = parse_parameters(from(rest, question + 1), &parsed, err);
+    rest = str_of(rest.ptr, question);
     const size_t slash = find_last(rest, '/');
     const struct str database = from(rest, slash + 1);
     struct str authority = str_of(rest.ptr, slash);
     const size_t at = find_last(authority, '@');
-    if (at < authority.len) {
+    if (code == ERR_OK && at < authority.len) {
         code = parse_login(str_of(authority.ptr, at), &parsed, err);
         authority = from(authority, at + 1);
     }
@@ -115,6 +151,11 @@ enum err_code redis_url_parse(struct str url, struct redis_url *out, struct err 
          parsed.database > REDIS_URL_DATABASE_MAX)) {
         code = err_set(err, ERR_INVALID, "Redis URL: the database must be 0 to %d",
                        REDIS_URL_DATABASE_MAX);
+    }
+    if (code == ERR_OK && parsed.tls && !redis_tls_available()) {
+        code = err_set(err, ERR_INVALID,
+                       "Redis URL: rediss:// needs hiredis 1.0 or newer, built with TLS; this "
+                       "program has an older one");
     }
     if (code == ERR_OK) {
         *out = parsed;

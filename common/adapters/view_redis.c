@@ -9,6 +9,7 @@
 
 #include "common/adapters/host_lookup.h"
 #include "common/adapters/redis_model.h"
+#include "common/adapters/redis_tls.h"
 #include "common/adapters/redis_url.h"
 #include "common/adapters/view_redis_calls.h"
 #include "common/adapters/view_redis_hash.h"
@@ -369,6 +370,12 @@ static void connect_to(struct view_redis *view, const char *address) {
             redisAsyncFree(connection);
         }
         drop(view, ERR_UNAVAILABLE, reason);
+        return;
+    }
+    struct err why = {0};
+    if (view->url.tls && redis_tls_start(&connection->c, &view->url, &why) != ERR_OK) {
+        redisAsyncFree(connection);
+        drop(view, ERR_UNAVAILABLE, why.message);
         return;
     }
     view->connection = connection;

@@ -94,6 +94,9 @@ static enum MHD_Result answer(struct exchange *exchange) {
         MHD_queue_response(exchange->connection, (unsigned)response->status, mhd);
     MHD_destroy_response(mhd);
     http_metrics_count(server, request);
+    if (exchange->span != NULL) {
+        http_trace_end(exchange);
+    }
     return result;
 }
 

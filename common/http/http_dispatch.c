@@ -59,6 +59,14 @@ static enum http_result route_request(struct exchange *exchange, enum http_metho
                                      "all connections are in use; try again");
             break;
         }
+        if (server->options.tracer != NULL && !is_builtin(server, route)) {
+            http_trace_begin(exchange);
+        }
+        if (server->options.auth != NULL &&
+            !http_auth_permits(exchange, is_builtin(server, route))) {
+            result = HTTP_DONE;
+            break;
+        }
         if (path_end < exchange->uri.len &&
             !router_parse_query(
                 str_of(exchange->uri.ptr + path_end + 1, exchange->uri.len - path_end - 1),

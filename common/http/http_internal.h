@@ -8,6 +8,8 @@
  *   http_peers.c     connections: their number, their deadlines
  *   http_request.c   the memory of requests, and what handlers call
  *   http_metrics.c   counting answers
+ *   http_trace.c     a span per request
+ *   http_auth.c      who may ask for what
  */
 #ifndef DAYBOOK_HTTP_HTTP_INTERNAL_H
 #define DAYBOOK_HTTP_HTTP_INTERNAL_H
@@ -64,6 +66,7 @@ struct exchange {
     bool body_too_large;
     uint64_t discarded_bytes; /* of a body that is too large */
     bool in_flight;           /* counted in the server's in_flight */
+    struct span *span;        /* when this request is recorded; in the arena */
     struct exchange *next;    /* in the completion list or the free list */
 };
 
@@ -109,6 +112,8 @@ struct http_server {
     struct metric_gauge *connections_gauge;
     struct metric_gauge *in_flight_gauge;
     struct metric_counter *closed[HTTP_CLOSED_REASONS];
+    struct metric_counter *auth_outcomes[AUTH_VERDICTS]; /* where there is an auth */
+    struct metric_counter *scope_missing;
     /* By route; the last row is for requests without one. */
     struct metric_histogram *seconds[HTTP_ROUTES_MAX + 1];
     _Atomic(struct metric_counter *) counters[HTTP_ROUTES_MAX + 1][HTTP_STATUS_COUNT];
@@ -158,5 +163,17 @@ void http_exchange_free_all(struct server_thread *thread);
 void http_metrics_register(struct http_server *server);
 /* The request is about to be answered with the response it has. */
 void http_metrics_count(struct http_server *server, const struct http_request *request);
+
+/* http_auth.c; only where there is an auth */
+
+/* Its route is known. False: refused, the response is set. */
+bool http_auth_permits(struct exchange *exchange, bool builtin);
+
+/* http_trace.c; only where there is a tracer */
+
+/* Its route is known. */
+void http_trace_begin(struct exchange *exchange);
+/* The request is about to be answered. */
+void http_trace_end(struct exchange *exchange);
 
 #endif

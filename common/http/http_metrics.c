@@ -58,6 +58,18 @@ void http_metrics_register(struct http_server *server) {
         server->closed[i] = metrics_counter(metrics, "daybook_http_connections_closed_total",
                                             reasons[i], "Connections closed by the server.");
     }
+    for (size_t i = 0; server->options.auth != NULL && i < AUTH_VERDICTS; i++) {
+        static const char *const outcomes[AUTH_VERDICTS] = {
+            "outcome=\"accepted\"", "outcome=\"missing\"", "outcome=\"invalid\"",
+            "outcome=\"expired\""};
+        server->auth_outcomes[i] = metrics_counter(metrics, "daybook_http_credentials_total",
+                                                   outcomes[i], "Credentials looked at.");
+    }
+    if (server->options.auth != NULL) {
+        server->scope_missing =
+            metrics_counter(metrics, "daybook_http_scope_missing_total", "",
+                            "Requests refused to callers who are known, for want of a scope.");
+    }
     for (size_t i = 0; i <= server->route_count; i++) {
         const bool other = i == server->route_count;
         (void)snprintf(labels, sizeof(labels), "method=\"%s\",route=\"%s\"",

@@ -21,6 +21,10 @@
  *  5. HEAD is answered as GET without the body; OPTIONS with 204 and Allow; a known path with
  *     another method with 405 and Allow; an unknown path with 404.
  *
+ *
+ *  6. Where there is an auth, no handler is called for a caller who lacks the route's scope (see
+ *     http_auth.c): 401 or 403.
+ *
  * At the limit of connections (each thread has an equal share of it) those that have waited for
  * their client for a second or longer are closed, the longest first. Is there none, then newcomers
  * are answered 503 too_many_connections (/health, /ready, /metrics as always) and closed.
@@ -35,6 +39,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/auth/auth.h"
 #include "common/base/arena.h"
 #include "common/base/buf.h"
 #include "common/base/err.h"
@@ -42,6 +47,7 @@
 #include "common/runtime/health.h"
 #include "common/runtime/loop.h"
 #include "common/runtime/metrics.h"
+#include "common/runtime/tracing.h"
 
 enum {
     HTTP_PATH_PARAMS_MAX = 4,
@@ -87,12 +93,15 @@ struct http_request {
     size_t path_param_count;
     struct http_param query[HTTP_QUERY_PARAMS_MAX]; /* in order; names may repeat */
     size_t query_count;
-    struct str body;           /* complete */
-    struct str correlation_id; /* from X-Correlation-ID when well-formed, else made here (UUIDv7);
-                                  never empty */
-    int64_t received_at_us;    /* clock_monotonic_us at the headers' end */
-    uint32_t thread_index;     /* of the server thread that owns it */
-    struct arena arena;        /* for whoever holds the request */
+    struct str body;            /* complete */
+    struct str correlation_id;  /* from X-Correlation-ID when well-formed, else made here (UUIDv7);
+                                   never empty */
+    struct str subject;         /* who calls; len 0 when anybody may */
+    struct trace_context trace; /* our span for it, child of the traceparent sent; unset when
+                                   tracing is off */
+    int64_t received_at_us;     /* clock_monotonic_us at the headers' end */
+    uint32_t thread_index;      /* of the server thread that owns it */
+    struct arena arena;         /* for whoever holds the request */
     struct http_response response;
     void *user; /* for the handler */
     const struct http_route *route;
@@ -130,8 +139,10 @@ struct http_server_options {
     struct metrics *metrics; /* daybook_http_requests_total{method,route,status},
                                 daybook_http_request_seconds, … */
     struct health *health;
+    struct auth *auth;     /* NULL: anybody may call; must outlive the server's stop */
+    struct tracer *tracer; /* NULL: no traces; must outlive the server's stop */
 };
-/* Defaults for all but routes, log, metrics, health. */
+/* Defaults for all but routes, log, metrics, health, auth, tracer. */
 struct http_server_options http_server_defaults(void);
 
 struct http_server;

@@ -176,6 +176,21 @@ Test(verify, another_content_is_named) {
     expect_difference("is not what the table has");
 }
 
+/* The record names the span of its publishing. */
+Test(verify, a_trace_must_be_the_same_its_span_need_not) {
+    char text[4096] = "";
+
+    table.events[4].event.traceparent =
+        STR("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    topic.events[4].event.traceparent =
+        STR("00-4bf92f3577b34da6a3ce929d0e0e4736-1111111111111111-01");
+    cr_assert_eq(compare(text, sizeof(text)).differences, 0, "%s", text);
+    topic.events[4].event.traceparent =
+        STR("00-5bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    topic.at = table.at = 0;
+    expect_difference("is not what the table has");
+}
+
 Test(verify, another_order_within_a_stream_is_named) {
     const struct scanned_event swapped = topic.events[6];
 

@@ -3,6 +3,8 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "common/adapters/redis_tls.h"
+
 static struct redis_url parse(const char *text) {
     struct redis_url url = {0};
     struct err err = {0};
@@ -69,5 +71,42 @@ Test(redis_url, what_is_none_is_refused_and_no_password_repeated) {
         struct err err = {0};
         cr_expect_eq(redis_url_parse(str_from(wrong[i]), &url, &err), ERR_INVALID, "%s", wrong[i]);
         cr_expect_null(strstr(err.message, "hush"), "%s", wrong[i]);
+    }
+}
+
+/* Where hiredis can't speak TLS the URL is refused, for that reason. */
+Test(redis_url, tls_and_its_files_are_understood) {
+    const struct str text = STR("rediss://u:p%40?x@h:7000/2?cacert=/ca.pem&cert=/a%20b&key=/k");
+    struct redis_url url = {0};
+    struct err err = {0};
+
+    const enum err_code code = redis_url_parse(text, &url, &err);
+    if (!redis_tls_available()) {
+        cr_assert_eq(code, ERR_INVALID);
+        cr_assert_not_null(strstr(err.message, "hiredis 1.0"), "%s", err.message);
+        return;
+    }
+    cr_assert_eq(code, ERR_OK, "%s", err.message);
+    cr_expect(url.tls);
+    cr_expect_str_eq(url.password, "p@?x");
+    cr_expect_str_eq(url.host, "h");
+    cr_expect_eq(url.port, 7000);
+    cr_expect_eq(url.database, 2);
+    cr_expect_str_eq(url.ca_path, "/ca.pem");
+    cr_expect_str_eq(url.certificate_path, "/a b");
+    cr_expect_str_eq(url.key_path, "/k");
+}
+
+Test(redis_url, parameters_are_for_tls_and_known) {
+    static const char *const wrong[][2] = {{"redis://h?cacert=/x", "rediss://"},
+                                           {"rediss://h?verify=no", "cacert"},
+                                           {"rediss://h?cacert=%zz", "ill-formed"}};
+    struct redis_url url;
+    struct err err = {0};
+
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+        cr_assert_eq(redis_url_parse(str_from(wrong[i][0]), &url, &err), ERR_INVALID, "%s",
+                     wrong[i][0]);
+        cr_assert_not_null(strstr(err.message, wrong[i][1]), "%s", err.message);
     }
 }
