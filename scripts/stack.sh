@@ -395,11 +395,11 @@ start_query_api() {
 start_gateway() {
     local user=
     mkdir -p "$state/gateway"
-    [ "$(id -u)" != 0 ] || user='user root;'
-    sed -e "s|@STATE@|$state|g" -e "s|@GATEWAY_PORT@|$gateway_port|g" -e "s|@USER@|$user|" \
-        -e "s|@COMMAND_APIS@|        server 127.0.0.1:$command_port max_fails=0;|" \
-        -e "s|@QUERY_APIS@|        server 127.0.0.1:$query_port max_fails=0;|" \
-        infra/gateway/nginx.conf >"$state/gateway/nginx.conf"
+    [ "$(id -u)" != 0 ] || user=root
+    GATEWAY_LISTEN=127.0.0.1:$gateway_port GATEWAY_STATE=$state/gateway GATEWAY_USER=$user \
+        GATEWAY_COMMAND_APIS=127.0.0.1:$command_port GATEWAY_QUERY_APIS=127.0.0.1:$query_port \
+        GATEWAY_ACCESS_LOG=$logs/gateway-access.log \
+        infra/gateway/render.sh >"$state/gateway/nginx.conf" || return 1
     launch gateway "$(command -v nginx || echo /usr/sbin/nginx)" -e stderr -p "$state/gateway" -c "$state/gateway/nginx.conf"
 }
 
