@@ -54,6 +54,7 @@ names() {
     echo command-api relay
     for i in $(seq 1 "$projectors"); do projector_name "$i"; done
     echo query-api gateway
+    observability_names
 }
 projector_name() { if [ "$1" = 1 ]; then echo projector; else echo "projector-$1"; fi; }
 port_of() {
@@ -67,16 +68,22 @@ port_of() {
     projector-*) echo $((projector_port + ${1#projector-} - 1)) ;;
     query-api) echo "$query_port" ;;
     gateway) echo "$gateway_port" ;;
+    prometheus) echo "$prometheus_port" ;;
+    node-exporter) echo "$node_exporter_port" ;;
     esac
 }
 port_variable_of() {
     case $1 in
     command-api) echo DAYBOOK_COMMAND_API_PORT ;;
     query-api) echo DAYBOOK_QUERY_API_PORT ;;
+    node-exporter) echo DAYBOOK_NODE_EXPORTER_PORT ;;
     projector*) echo DAYBOOK_PROJECTOR_PORT ;;
     *) echo "DAYBOOK_$(tr '[:lower:]' '[:upper:]' <<<"$1")_PORT" ;;
     esac
 }
+
+# shellcheck source=scripts/observability.sh
+. scripts/observability.sh
 
 declare -A log_begin=() # NAME → size of its log when this run started it
 
@@ -415,6 +422,8 @@ start_one() {
     projector*) start_projector "$1" ;;
     query-api) start_query_api ;;
     gateway) start_gateway ;;
+    prometheus) start_prometheus ;;
+    node-exporter) start_node_exporter ;;
     *) warn "there is no process \"$1\" ($(names | tr '\n' ' '))"; return 1 ;;
     esac
 }
@@ -424,6 +433,8 @@ wait_ready() {
     redis) wait_for redis ready_redis ;;
     kafka) wait_for kafka ready_kafka ;;
     gateway) wait_for gateway http_ready "$gateway_port" health ;;
+    prometheus) wait_for prometheus http_ready "$prometheus_port" -/ready ;;
+    node-exporter) wait_for node-exporter http_ready "$node_exporter_port" metrics ;;
     *) wait_for "$1" http_ready "$(port_of "$1")" ready ;;
     esac
 }
@@ -451,7 +462,7 @@ check_ports() { # before anything starts: nothing is to be undone for a port tha
 stop_outdated() { # services whose program was built anew since they started, replicas beyond the number
     local name pid
     for name in $(names); do
-        case $name in postgres | redis | kafka | gateway) continue ;; esac
+        case $name in postgres | redis | kafka | gateway | prometheus | node-exporter) continue ;; esac
         pid=$(pid_of "$name") || continue
         case $(readlink "/proc/$pid/exe" 2>/dev/null) in
         *' (deleted)')
@@ -470,6 +481,10 @@ stop_beyond() { # replicas beyond the number, at the same time
         [ "${name#projector-}" -le "$projectors" ] || stop_one "$name" &
     done
     wait
+    if [ "$observability" != 1 ]; then
+        stop_one prometheus
+        stop_one node-exporter
+    fi
 }
 start_missing() { # NAME…: those that don't run; then waits for all
     local name fresh=()
@@ -483,6 +498,7 @@ start_missing() { # NAME…: those that don't run; then waits for all
 }
 prepare() {
     scripts/packages.sh ensure build run || return 1
+    if [ "$observability" = 1 ]; then scripts/packages.sh ensure observability || return 1; fi
     if [ -z "${servers_only:-}" ] && [ -z "${DAYBOOK_BIN_DIR:-}" ]; then
         step 'build' build || return 1
     fi
@@ -497,7 +513,11 @@ build() {
 }
 bring_up() {
     local name services=()
-    [ -n "${servers_only:-}" ] || { stop_outdated && echo "$projectors" >"$run/projectors"; }
+    if [ -z "${servers_only:-}" ]; then
+        stop_outdated
+        echo "$projectors" >"$run/projectors"
+        echo "$observability" >"$run/observability"
+    fi
     check_ports || return 1
     # shellcheck disable=SC2086 # names
     start_missing ${servers_only:-postgres redis kafka} || return 1
@@ -528,6 +548,7 @@ Daybook is up.
   query API    http://127.0.0.1:$query_port    OpenAPI /openapi/query.json at the gateway
   relay        http://127.0.0.1:$relay_port    projector http://127.0.0.1:$projector_port    (/health /ready /metrics)
   logs         $logs
+$([ "$observability" != 1 ] || echo "  Prometheus   http://127.0.0.1:$prometheus_port    alerts /alerts")
 Try:
   curl -X POST http://localhost:$gateway_port/accounts -H 'Content-Type: application/json' -d '{"id": "alice"}'
   curl -X POST http://localhost:$gateway_port/accounts/alice/deposit -H 'Content-Type: application/json' -d '{"amount": "500.00"}'
@@ -537,7 +558,7 @@ EOF
 }
 all_running() { # everything that has a pid file, newest kind first
     local name
-    for name in gateway query-api; do echo "$name"; done
+    for name in prometheus node-exporter gateway query-api; do echo "$name"; done
     for name in "$run"/projector*.pid; do [ -e "$name" ] && basename "$name" .pid; done
     for name in relay command-api kafka redis postgres; do echo "$name"; done
 }
@@ -569,6 +590,8 @@ status() {
                 health=ready
                 "ready_$name" >/dev/null 2>&1 || health='does not answer'
                 ;;
+            prometheus) health=$(curl -fs -m 2 "http://127.0.0.1:$prometheus_port/-/ready" >/dev/null && echo ready) || health= ;;
+            node-exporter) health=$(curl -fs -m 2 "http://127.0.0.1:$node_exporter_port/metrics" >/dev/null && echo ready) || health= ;;
             gateway) health=$(curl -s -m 2 "http://127.0.0.1:$gateway_port/health" | jq -r .status 2>/dev/null) || health= ;;
             *) health=$(curl -s -m 2 "http://127.0.0.1:$(port_of "$name")/ready" |
                 jq -r '.status + ([.components[]? | select(.reason) | " (" + .name + ": " + .reason + ")"] | join(""))' 2>/dev/null) || health= ;;
@@ -607,7 +630,7 @@ reset() {
     fi
     down
     load_secrets 2>/dev/null || true
-    rm -rf "${state:?}/postgres" "$state/redis" "$state/kafka" "$state/gateway" "$state/logs" \
+    rm -rf "${state:?}/postgres" "$state/redis" "$state/kafka" "$state/gateway" "$state/logs" "$state/prometheus" \
         "$state/secrets.env" "$run" "${socket_dir:?}"
     say "deleted the data under $state"
 }
@@ -629,6 +652,7 @@ export DAYBOOK_TEST_READ_ADMIN_URL=$(pg_url migrator "$PW_MIGRATOR" daybook_read
 export DAYBOOK_TEST_SUPERUSER_URL='postgresql://$(superuser)@/daybook_write?host=$socket_dir&port=$pg_port'
 export DAYBOOK_TEST_REDIS_URL=$(redis_url)
 export DAYBOOK_TEST_KAFKA_BROKERS=127.0.0.1:$kafka_port
+export DAYBOOK_TEST_PROMETHEUS=http://127.0.0.1:$prometheus_port
 EOF
 }
 scale() { # NUMBER: of projectors, while everything runs
@@ -641,6 +665,7 @@ scale() { # NUMBER: of projectors, while everything runs
     stop_beyond
     start_missing "${wanted[@]}" || { undo; return 1; }
     echo "$projectors" >"$run/projectors"
+    write_targets
     say "projectors: $projectors"
 }
 one() { # start|stop|restart|kill NAME

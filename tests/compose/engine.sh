@@ -9,6 +9,7 @@ engine_folder=${DAYBOOK_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/daybook}/
 engine_run=/run/daybook-docker
 engine_log=build/compose/engine.log
 engine_pid=
+project=${project:-daybook}
 
 engine_answers() { timeout 20 docker version >/dev/null 2>&1; }
 
