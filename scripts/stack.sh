@@ -205,17 +205,18 @@ step() { # TEXT COMMAND…: with the time it took
 
 # --- secrets and addresses ---------------------------------------------------------------------
 
-load_secrets() {
+load_secrets() { # makes those that are not there yet
+    local name file=$state/secrets.env fresh=$state/secrets.$$
     mkdir -p "$state"
-    if [ ! -f "$state/secrets.env" ]; then
+    for name in MIGRATOR COMMAND RELAY PROJECTOR QUERY REDIS REDIS_QUERY; do
+        grep -qs "^PW_$name=" "$file" && continue
         (
             umask 077
-            for name in MIGRATOR COMMAND RELAY PROJECTOR QUERY REDIS; do
-                echo "PW_$name=$(od -An -N18 -tx1 /dev/urandom | tr -d ' \n')"
-            done >"$state/secrets.tmp"
+            cat "$file" 2>/dev/null >"$fresh" || true
+            echo "PW_$name=$(od -An -N18 -tx1 /dev/urandom | tr -d ' \n')" >>"$fresh"
         )
-        mv "$state/secrets.tmp" "$state/secrets.env"
-    fi
+        mv "$fresh" "$file"
+    done
     # shellcheck disable=SC1091
     . "$state/secrets.env"
     # Socket paths have at most 107 bytes: a short folder of its own, private to the account.
@@ -223,6 +224,7 @@ load_secrets() {
 }
 pg_url() { echo "postgresql://daybook_$1:$2@127.0.0.1:$pg_port/$3"; }
 redis_url() { echo "redis://:$PW_REDIS@127.0.0.1:$redis_port/0"; }
+redis_query_url() { echo "redis://query:$PW_REDIS_QUERY@127.0.0.1:$redis_port/0"; }
 
 # --- servers -----------------------------------------------------------------------------------
 
@@ -320,11 +322,11 @@ start_redis() {
     mkdir -p "$state/redis"
     (
         umask 077
-        cat infra/redis/redis.conf - >"$state/redis/redis.conf" <<EOF
-port $redis_port
-dir $state/redis
-requirepass $PW_REDIS
-EOF
+        {
+            cat infra/redis/redis.conf
+            printf 'port %s\ndir %s\n' "$redis_port" "$state/redis"
+            sed -e "s|@PW_REDIS@|$PW_REDIS|" -e "s|@PW_REDIS_QUERY@|$PW_REDIS_QUERY|" infra/redis/users.conf
+        } >"$state/redis/redis.conf"
     )
     launch redis redis-server "$state/redis/redis.conf"
 }
@@ -397,7 +399,7 @@ start_projector() {
 start_query_api() {
     service query-api daybook-query-api "$query_port" \
         DAYBOOK_READ_DATABASE_URL="$(pg_url query "$PW_QUERY" daybook_read)" \
-        DAYBOOK_REDIS_URL="$(redis_url)"
+        DAYBOOK_REDIS_URL="$(redis_query_url)"
 }
 start_gateway() {
     local user=
@@ -651,6 +653,7 @@ export DAYBOOK_TEST_WRITE_ADMIN_URL=$(pg_url migrator "$PW_MIGRATOR" daybook_wri
 export DAYBOOK_TEST_READ_ADMIN_URL=$(pg_url migrator "$PW_MIGRATOR" daybook_read)
 export DAYBOOK_TEST_SUPERUSER_URL='postgresql://$(superuser)@/daybook_write?host=$socket_dir&port=$pg_port'
 export DAYBOOK_TEST_REDIS_URL=$(redis_url)
+export DAYBOOK_TEST_REDIS_QUERY_URL=$(redis_query_url)
 export DAYBOOK_TEST_KAFKA_BROKERS=127.0.0.1:$kafka_port
 export DAYBOOK_TEST_PROMETHEUS=http://127.0.0.1:$prometheus_port
 EOF
