@@ -86,10 +86,17 @@ no_secret_is_shown() {
     ! docker exec --user 12345 "$(containers command-api | head -1)" cat /run/daybook/write-url
 }
 reaches() { # SERVICE HOST PORT
-    docker exec "$(containers "$1" | head -1)" timeout 3 bash -c "exec 3<>/dev/tcp/$2/$3" 2>/dev/null
+    docker exec "$(containers "$1" | head -1)" timeout 2 bash -c "exec 3<>/dev/tcp/$2/$3" 2>/dev/null
+}
+stays_out() { # SERVICE HOST PORT: neither by the name, nor by an address, should it guess it
+    local host
+    for host in "$2" $(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' \
+        "$(containers "$2" | head -1)"); do
+        ! reaches "$1" "$host" "$3" || { echo "$1 reaches $2 ($host)"; return 1; }
+    done
 }
 networks_are_apart() {
-    local service host port
+    local service host port tries=()
     while read -r service host port; do
         reaches "$service" "$host" "$port" || { echo "$service should reach $host"; return 1; }
     done <<'EOF'
@@ -105,12 +112,8 @@ query-api redis 6379
 query-api postgres 5432
 EOF
     while read -r service host port; do
-        ! reaches "$service" "$host" "$port" || { echo "$service reaches $host"; return 1; }
-        # Nor by the address, should it guess it.
-        for host in $(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' \
-            "$(containers "$host" | head -1)"); do
-            ! reaches "$service" "$host" "$port" || { echo "$service reaches $host"; return 1; }
-        done
+        stays_out "$service" "$host" "$port" &
+        tries+=($!)
     done <<'EOF'
 gateway postgres 5432
 gateway redis 6379
@@ -121,6 +124,7 @@ query-api kafka 9092
 relay redis 6379
 redis kafka 9092
 EOF
+    for service in "${tries[@]}"; do wait "$service" || return 1; done
 }
 
 # --- requests ---

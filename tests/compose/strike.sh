@@ -52,7 +52,11 @@ balances_are_right() {
     cut -d' ' -f1 "$work"/load-[0-9] | sort | uniq -c >"$work/counts"
     [ -s "$work/counts" ] || return 1
     while read -r count account; do
-        within 30 balance_is "$account" "$count.00" || { echo "$account is not $count.00"; return 1; }
+        within 60 balance_is "$account" "$count.00" && continue
+        echo "$account is not $count.00 but $(curl -sS -m 5 "$gateway/accounts/$account")"
+        compose exec -T relay daybook-relay status
+        compose exec -T projector daybook-projector status
+        return 1
     done <"$work/counts"
     cat "$work/counts"
 }

@@ -28,6 +28,7 @@ work=$(mktemp -d)
 log=build/compose/test.log
 : >"$log"
 begun=$SECONDS passed=0 failed=0
+exec 6>&1
 
 # shellcheck source=tests/compose/engine.sh
 . tests/compose/engine.sh
@@ -66,7 +67,10 @@ within() { # SECONDS COMMAND…
 }
 
 finish() {
-    trap - EXIT INT TERM
+    # Once, and also out of a check whose output goes elsewhere.
+    trap '' INT TERM
+    trap - EXIT
+    exec >&6 2>&1
     touch "$work/stop"
     wait_for_load
     if [ "${KEEP:-}" = 1 ]; then
