@@ -34,6 +34,7 @@ logs=$state/logs
 run=$state/run
 port() { local name=DAYBOOK_$1_PORT; echo $((${!name} + offset)); }
 gateway_port=$(port GATEWAY)
+gateway_url=http${DAYBOOK_TLS_CERTIFICATE:+s}://127.0.0.1:$gateway_port
 command_port=$(port COMMAND_API)
 query_port=$(port QUERY_API)
 relay_port=$(port RELAY)
@@ -434,7 +435,7 @@ wait_ready() {
     postgres) wait_for postgres ready_postgres ;;
     redis) wait_for redis ready_redis ;;
     kafka) wait_for kafka ready_kafka ;;
-    gateway) wait_for gateway http_ready "$gateway_port" health ;;
+    gateway) wait_for gateway curl -fsk -o /dev/null -m 2 "$gateway_url/health" ;;
     prometheus) wait_for prometheus http_ready "$prometheus_port" -/ready ;;
     node-exporter) wait_for node-exporter http_ready "$node_exporter_port" metrics ;;
     *) wait_for "$1" http_ready "$(port_of "$1")" ready ;;
@@ -545,17 +546,17 @@ up() {
     [ -z "${servers_only:-}" ] || return 0
     cat <<EOF
 Daybook is up.
-  gateway      http://127.0.0.1:$gateway_port
+  gateway      $gateway_url
   command API  http://127.0.0.1:$command_port    OpenAPI /openapi/command.json at the gateway
   query API    http://127.0.0.1:$query_port    OpenAPI /openapi/query.json at the gateway
   relay        http://127.0.0.1:$relay_port    projector http://127.0.0.1:$projector_port    (/health /ready /metrics)
   logs         $logs
 $([ "$observability" != 1 ] || echo "  Prometheus   http://127.0.0.1:$prometheus_port    alerts /alerts")
 Try:
-  curl -X POST http://localhost:$gateway_port/accounts -H 'Content-Type: application/json' -d '{"id": "alice"}'
-  curl -X POST http://localhost:$gateway_port/accounts/alice/deposit -H 'Content-Type: application/json' -d '{"amount": "500.00"}'
-  curl -X POST http://localhost:$gateway_port/accounts/alice/withdraw -H 'Content-Type: application/json' -d '{"amount": "150.00"}'
-  curl http://localhost:$gateway_port/accounts/alice/balance
+  curl -X POST http${DAYBOOK_TLS_CERTIFICATE:+s}://localhost:$gateway_port/accounts -H 'Content-Type: application/json' -d '{"id": "alice"}'
+  curl -X POST http${DAYBOOK_TLS_CERTIFICATE:+s}://localhost:$gateway_port/accounts/alice/deposit -H 'Content-Type: application/json' -d '{"amount": "500.00"}'
+  curl -X POST http${DAYBOOK_TLS_CERTIFICATE:+s}://localhost:$gateway_port/accounts/alice/withdraw -H 'Content-Type: application/json' -d '{"amount": "150.00"}'
+  curl http${DAYBOOK_TLS_CERTIFICATE:+s}://localhost:$gateway_port/accounts/alice/balance
 EOF
 }
 all_running() { # everything that has a pid file, newest kind first
@@ -594,7 +595,7 @@ status() {
                 ;;
             prometheus) health=$(curl -fs -m 2 "http://127.0.0.1:$prometheus_port/-/ready" >/dev/null && echo ready) || health= ;;
             node-exporter) health=$(curl -fs -m 2 "http://127.0.0.1:$node_exporter_port/metrics" >/dev/null && echo ready) || health= ;;
-            gateway) health=$(curl -s -m 2 "http://127.0.0.1:$gateway_port/health" | jq -r .status 2>/dev/null) || health= ;;
+            gateway) health=$(curl -sk -m 2 "$gateway_url/health" | jq -r .status 2>/dev/null) || health= ;;
             *) health=$(curl -s -m 2 "http://127.0.0.1:$(port_of "$name")/ready" |
                 jq -r '.status + ([.components[]? | select(.reason) | " (" + .name + ": " + .reason + ")"] | join(""))' 2>/dev/null) || health= ;;
             esac
@@ -640,7 +641,7 @@ print_env() {
     load_secrets
     cat <<EOF
 export DAYBOOK_TEST_STACK=$stack
-export DAYBOOK_TEST_GATEWAY=http://127.0.0.1:$gateway_port
+export DAYBOOK_TEST_GATEWAY=$gateway_url
 export DAYBOOK_TEST_COMMAND_API=http://127.0.0.1:$command_port
 export DAYBOOK_TEST_QUERY_API=http://127.0.0.1:$query_port
 export DAYBOOK_TEST_RELAY=http://127.0.0.1:$relay_port
@@ -703,7 +704,7 @@ status) status ;;
 logs) show_logs "$@" ;;
 reset) reset ;;
 scale) scale "$@" ;;
-demo) up && exec scripts/demo.sh "http://127.0.0.1:$gateway_port" ;;
+demo) up && exec scripts/demo.sh "$gateway_url" ;;
 env) print_env ;;
 start | stop | restart | kill) one "$command" "$@" ;;
 *)

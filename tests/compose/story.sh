@@ -157,8 +157,8 @@ further_requests() {
         expect 200 '.version == 4' -H "$json" -H 'Idempotency-Key: k1' -d '{"amount": "1"}' "$gateway/accounts/account123/deposit" &&
         expect 200 '.balance == "351.00"' "$gateway/accounts/account123?min_version=4&timeout_ms=5000" &&
         expect 200 '.balance == "500.00"' "$gateway/accounts/account123/balance?version=2" &&
-        expect 200 '.. | objects | has("version")' "$gateway/accounts/account123/transactions"
-    expect 404 '.code == "not_found"' "$gateway/metrics"
+        expect 200 '.. | objects | has("version")' "$gateway/accounts/account123/transactions" &&
+        expect 404 '.code == "not_found"' "$gateway/metrics"
 }
 
 tls_and_rates() {
