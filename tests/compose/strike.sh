@@ -10,7 +10,7 @@ metric() { # CONTAINER PORT PATTERN: the sum of its samples
 # Deposits of 1.00, each with a key of its own: one that got no answer is sent again with the same key.
 load() { # WORKER
     local n=0 account status tries
-    while [ ! -e "$work/stop" ]; do
+    while [ -d "$work" ] && [ ! -e "$work/stop" ]; do
         account=load-$1-$((n % load_accounts))
         tries=0
         while :; do

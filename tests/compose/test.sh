@@ -90,55 +90,57 @@ finish() {
 engine_start || exit 3
 scripts/packages.sh ensure compose observability || exit 1
 compose_find
-wait_for_load() { :; }
 trap finish EXIT
 trap 'failed=$((failed + 1)); finish' INT TERM
 # What an earlier run may have left.
 compose --profile observability down -v --remove-orphans -t 1 >>"$log" 2>&1
 
-echo "== images"
-from=$SECONDS
-images_provide postgres redis kafka prometheus node-exporter || { failed=1; exit; }
-echo "  ($((SECONDS - from)) s)"
-check 'the file is valid' compose config -q || exit
-check 'our images are built' compose build || exit
-docker images --format '  {{.Repository}} {{.Size}}' | grep '^  daybook/' | sort -u
+play() { # read as a whole before it begins
+    echo "== images"
+    local from=$SECONDS
+    images_provide postgres redis kafka prometheus node-exporter || { failed=1; exit; }
+    echo "  ($((SECONDS - from)) s)"
+    check 'the file is valid' compose config -q || exit
+    check 'our images are built' compose build || exit
+    docker images --format '  {{.Repository}} {{.Size}}' | grep '^  daybook/' | sort -u
 
-echo "== up"
-check 'up, and all are healthy' bring_up || exit
-check 'only the gateway is published' only_the_gateway_is_published
-check 'no rights, read-only, limits, restart' containers_are_confined
-check 'no secret in any environment or command' no_secret_is_shown
-check 'who has no business with a server does not reach it' networks_are_apart
-check 'the five requests' five_requests
-check 'refusals, repeats and the past' further_requests
+    echo "== up"
+    check 'up, and all are healthy' bring_up || exit
+    check 'only the gateway is published' only_the_gateway_is_published
+    check 'no rights, read-only, limits, restart' containers_are_confined
+    check 'no secret in any environment or command' no_secret_is_shown
+    check 'who has no business with a server does not reach it' networks_are_apart
+    check 'the five requests' five_requests
+    check 'refusals, repeats and the past' further_requests
 
-echo "== under load"
-load_start 4
-check 'three projectors and two command APIs' scale_to 3 2
-check 'each projector has partitions, each command API commands' all_take_part
-check 'the active relay is killed: the other takes over, it comes back' strike_relay
-check 'a command API is killed: it comes back' strike command-api
-check 'a projector is killed: it comes back' strike projector
-check 'Redis is killed: it comes back' strike redis
-if [ "$form" = full ]; then
-    check 'PostgreSQL is killed: it comes back' strike postgres
-    check 'Kafka is killed: it comes back' strike kafka
-fi
-check 'one projector and one command API again' scale_to 1 1
-load_stop
-check 'each deposit counted once, none was lost' balances_are_right
-check 'the topic equals the log' compose exec -T relay daybook-relay verify
-check 'the read models equal the log' compose exec -T projector daybook-projector verify
+    echo "== under load"
+    load_start 4
+    check 'three projectors and two command APIs' scale_to 3 2
+    check 'each projector has partitions, each command API commands' all_take_part
+    check 'the active relay is killed: the other takes over, it comes back' strike_relay
+    check 'a command API is killed: it comes back' strike command-api
+    check 'a projector is killed: it comes back' strike projector
+    check 'Redis is killed: it comes back' strike redis
+    if [ "$form" = full ]; then
+        check 'PostgreSQL is killed: it comes back' strike postgres
+        check 'Kafka is killed: it comes back' strike kafka
+    fi
+    check 'one projector and one command API again' scale_to 1 1
+    load_stop
+    check 'each deposit counted once, none was lost' balances_are_right
+    check 'the topic equals the log' compose exec -T relay daybook-relay verify
+    check 'the read models equal the log' compose exec -T projector daybook-projector verify
 
-echo "== inside"
-check 'Prometheus sees all of it' observability
-if official "$(image_of grafana)"; then check 'Grafana has the dashboard' dashboard; fi
+    echo "== inside"
+    check 'Prometheus sees all of it' observability
+    if official "$(image_of grafana)"; then check 'Grafana has the dashboard' dashboard; fi
 
-echo "== gateway, data"
-check 'TLS, and a rate for each key' tls_and_rates
-if [ "$form" = full ]; then
-    check 'down and up again: all is still there' down_and_up
-fi
-echo "== down"
-if [ "${KEEP:-}" != 1 ]; then check 'nothing is left' take_down; fi
+    echo "== gateway, data"
+    check 'TLS, and a rate for each key' tls_and_rates
+    if [ "$form" = full ]; then
+        check 'down and up again: all is still there' down_and_up
+    fi
+    echo "== down"
+    if [ "${KEEP:-}" != 1 ]; then check 'nothing is left' take_down; fi
+}
+play
