@@ -26,6 +26,11 @@ engine_start() { # 0: an engine answers; 3: none can run here, and why was said
     scripts/packages.sh ensure compose || return 3
     mkdir -p "$engine_folder" "$engine_run"
     export DOCKER_HOST=unix://$engine_run/docker.sock
+    if engine_answers; then # kept by an earlier run
+        engine_pid=$(cat "$engine_run/dockerd.pid")
+        echo "engine: the one that an earlier run kept, $(docker version -f '{{.Server.Version}}')"
+        return 0
+    fi
     for driver in '' vfs; do
         setsid dockerd --data-root "$engine_folder" --exec-root "$engine_run/exec" \
             --pidfile "$engine_run/dockerd.pid" --host "$DOCKER_HOST" \
@@ -50,7 +55,11 @@ engine_start() { # 0: an engine answers; 3: none can run here, and why was said
 engine_stop() {
     [ -n "$engine_pid" ] || return 0
     kill -TERM "$engine_pid" 2>/dev/null || true
-    wait "$engine_pid" 2>/dev/null || true
+    for _ in $(seq 150); do
+        # A child that ended is there until it is waited for.
+        case $(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$engine_pid/status" 2>/dev/null) in Z | '') break ;; esac
+        sleep 0.1
+    done
     engine_pid=
 }
 
