@@ -96,12 +96,11 @@ Test(roles, the_relay_reads_the_log_and_keeps_its_own_row) {
 Test(roles, the_projector_writes_read_models_and_changes_none_of_their_shapes) {
     static const struct attempt attempts[] = {
         {"PROJECTOR", READ, "DELETE FROM daybook.accounts WHERE false", ""},
-        {"PROJECTOR", READ, "UPDATE daybook.checkpoints SET partition = partition WHERE false", ""},
+        {"PROJECTOR", READ, "DELETE FROM daybook.checkpoints WHERE false", ""},
         {"PROJECTOR", READ, "DROP TABLE daybook.accounts", DENIED},
         {"PROJECTOR", READ, "ALTER TABLE daybook.accounts ADD COLUMN more text", DENIED},
         {"PROJECTOR", READ, "CREATE TABLE daybook_build.mine (i int)", DENIED},
         {"PROJECTOR", READ, "SELECT daybook.build_indexes('accounts')", DENIED},
-        {"PROJECTOR", READ, "GRANT SELECT ON daybook.parked_events TO daybook_query", DENIED},
     };
     try_all(attempts, ARRAY_LEN(attempts));
 }
@@ -116,7 +115,7 @@ Test(roles, the_query_api_reads_and_changes_nothing) {
         {"QUERY", READ, "UPDATE daybook.accounts SET version = version WHERE false", DENIED},
         {"QUERY", READ, "DELETE FROM daybook.statements WHERE false", DENIED},
         {"QUERY", READ, "TRUNCATE daybook.activity", DENIED},
-        {"QUERY", READ, "UPDATE daybook.checkpoints SET partition = partition", DENIED},
+        {"QUERY", READ, "DELETE FROM daybook.checkpoints", DENIED},
         {"QUERY", READ, "SELECT FROM daybook.parked_events", DENIED},
         {"QUERY", READ, "SELECT daybook.build_drop('accounts', '{accounts}')", DENIED},
         {"QUERY", WRITE, "SELECT FROM daybook.events LIMIT 1", ""},
@@ -146,18 +145,15 @@ Test(roles, no_service_owns_governs_or_leaves_the_database) {
         "CREATE FUNCTION daybook.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "INSERT INTO migrations.applied (number, name, sha256) VALUES (999, 'x', 'x')",
         "SET ROLE daybook_migrator",
-        "SET ROLE postgres",
         "SET session_replication_role = replica",
         "CREATE ROLE mine",
         "ALTER ROLE daybook_migrator PASSWORD 'mine'",
         "GRANT daybook_migrator TO CURRENT_USER",
-        "CREATE DATABASE mine",
-        "ALTER SYSTEM SET fsync = off",
+        "SELECT pg_reload_conf()",
         "COPY (SELECT 1) TO PROGRAM 'true'",
         "COPY (SELECT 1) TO '/tmp/daybook-mine'",
         "SELECT pg_read_file('/etc/passwd')",
         "SELECT rolpassword FROM pg_authid",
-        "CREATE EXTENSION dblink",
     };
     char state[8];
 
@@ -165,11 +161,8 @@ Test(roles, no_service_owns_governs_or_leaves_the_database) {
         for (size_t i = 0; i < ARRAY_LEN(statements); i++) {
             const struct attempt attempt = {services[s].role, services[s].home, statements[i], ""};
             try_it(&attempt, state);
-            /* A transaction block, a superuser's other name, or an extension that is not installed
-             * are reasons of their own to refuse. */
-            const bool refused = strcmp(state, DENIED) == 0 || strcmp(state, "25001") == 0 ||
-                                 strcmp(state, "22023") == 0 || strcmp(state, "0A000") == 0;
-            cr_expect(refused, "%s: %s: \"%s\"", services[s].role, statements[i], state);
+            cr_expect_str_eq(state, DENIED, "%s: %s: \"%s\"", services[s].role, statements[i],
+                             state);
         }
     }
 }
