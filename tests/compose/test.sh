@@ -102,7 +102,8 @@ play() { # read as a whole before it begins
     echo "  ($((SECONDS - from)) s)"
     check 'the file is valid' compose config -q || exit
     check 'our images are built' compose build || exit
-    docker images --format '  {{.Repository}} {{.Size}}' | grep '^  daybook/' | sort -u
+    docker images --filter "reference=daybook/*:$DAYBOOK_VERSION" --format '{{.Repository}} {{.Size}}' |
+        sort | sed 's/^/  /'
 
     echo "== up"
     check 'up, and all are healthy' bring_up || exit
