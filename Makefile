@@ -195,6 +195,9 @@ bench-write: ## the write side beside pgbench and a bulk load: a table, ratios, 
 bench-relay: ## the relay beside pg_recvlogical and a poller: a table, ratios, build/bench/relay.json
 	@scripts/bench.sh relay
 
+test-compose: ## docker-compose.yml with a real Docker engine, which is started if none runs
+	@tests/compose/test.sh $(or $(FORM),full)
+
 fuzz: ## every fuzzer for FUZZ_SECONDS (60); NAME=amount for one
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh $(NAME)
 
@@ -222,5 +225,5 @@ help: ## this list
 	    awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
 	@echo "  SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the normal build"
 
-.PHONY: all tests up down status scale logs reset demo test test-unit test-faults fuzz fuzzers \
+.PHONY: all tests up down status scale logs reset demo test test-unit test-faults test-compose fuzz fuzzers \
     bench-write bench-relay bench-projector check check-headers format clean help

@@ -62,6 +62,7 @@ void answer_rejected(struct command_job *job, const struct rejection *rejection,
     case REJECTION_NONE:
         break;
     }
+    job->rejection_code = rejection->code;
     answer_problem(job, COMMAND_REJECTED, status, rejection->code, rejection->title,
                    str_from(rejection->detail), version, version > 0);
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "command-api/answer.h"
+#include "command-api/rejections.h"
 #include "command-api/request_headers.h"
 #include "common/base/clock.h"
 #include "common/base/hash.h"
@@ -51,6 +52,7 @@ struct api {
     struct http_route routes[API_ROUTES_MAX];
     size_t route_count;
     struct metric_histogram *command_seconds;
+    struct rejections rejections;
 };
 
 /* Where a body is read to: the command's data and, for commands that open a stream, its id. */
@@ -232,6 +234,9 @@ static void finish_job(struct command_job *job) {
     char text[192];
 
     metric_add(endpoint->answered[job->result], 1);
+    if (job->result == COMMAND_REJECTED) {
+        rejections_add(&api->rejections, job->rejection_code);
+    }
     metric_observe(api->command_seconds, clock_monotonic_us() - job->accepted_at_us);
     if (job->version > 0) {
         (void)snprintf(text, sizeof(text), "\"%" PRId64 "\"", job->version);
@@ -382,6 +387,7 @@ struct api *api_new(const struct api_options *options) {
     }
     api->routes[api->route_count++] =
         (struct http_route){HTTP_GET, "/openapi.json", get_openapi, NULL, NULL};
+    rejections_init(&api->rejections, options->metrics);
     api->command_seconds = metrics_latency(options->metrics, "daybook_command_seconds", "",
                                            "From the request's headers to its answer.");
     return api;
@@ -395,6 +401,7 @@ void api_free(struct api *api) {
         mem_free(api->intakes[i].shards);
     }
     mem_free(api->intakes);
+    rejections_release(&api->rejections);
     mem_free(api);
 }
 

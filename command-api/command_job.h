@@ -45,6 +45,7 @@ struct command_job {
     /* What is answered. */
     int status; /* HTTP */
     enum command_result result;
+    const char *rejection_code; /* with COMMAND_REJECTED: a literal */
     bool is_problem;
     bool replayed;
     struct str body;

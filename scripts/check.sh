@@ -25,7 +25,7 @@ cpp() {
     plain | xargs cppcheck --quiet --std=c11 --enable=warning,performance,portability \
         --inline-suppr --error-exitcode=1 --suppress=missingIncludeSystem -I. -j "$(nproc)"
 }
-shell() { shellcheck -x scripts/*.sh .ci/run; }
+shell() { git ls-files --cached --others --exclude-standard '*.sh' .ci/run tests/compose/images/kafka/run | xargs shellcheck -x; }
 
 run clang-format format
 run layering scripts/layering.sh

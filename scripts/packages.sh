@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and only those.
 #
-#   scripts/packages.sh ensure SET…     SET: build run test fuzz check
+#   scripts/packages.sh ensure SET…     SET: build run test fuzz check compose debootstrap observability
 #
 # Asks nothing; needs root or sudo. Starts no service: while it installs, a policy-rc.d refuses every
 # start, no default PostgreSQL cluster is made, and services that came with it are not left enabled.
@@ -21,7 +21,10 @@ packages_of() {
     test) echo libcriterion-dev openssl ;;
     fuzz) echo clang libclang-rt-dev ;; # libFuzzer comes with the compiler's runtime
     check) echo clang clang-tidy clang-format cppcheck shellcheck ;;
-    *) fail "packages.sh: unknown set \"$1\" (build run test fuzz check)" ;;
+    compose) echo docker.io docker-compose iptables curl jq openssl maven ;;
+    debootstrap) echo debootstrap ;;
+    observability) echo prometheus prometheus-node-exporter ;;
+    *) fail "packages.sh: unknown set \"$1\" (see the head of this file)" ;;
     esac
 }
 
@@ -32,7 +35,7 @@ clang_runtime() {
 }
 
 if [ "${1:-}" != ensure ] || [ $# -lt 2 ]; then
-    fail 'usage: scripts/packages.sh ensure build|run|test|fuzz|check …'
+    fail 'usage: scripts/packages.sh ensure SET… (see the head of this file)'
 fi
 shift
 wanted=()
@@ -103,7 +106,7 @@ if ! apt install --no-install-recommends "${missing[@]}"; then
     fi
 fi
 if command -v systemctl >/dev/null; then
-    for service in postgresql redis-server nginx; do
+    for service in postgresql redis-server nginx prometheus prometheus-node-exporter docker; do
         if ! grep -qE "^$service(-light)?\$" <<<"$present"; then
             "${as_root[@]}" systemctl disable "$service" >>"$log" 2>&1 || true
         fi

@@ -34,6 +34,7 @@ logs=$state/logs
 run=$state/run
 port() { local name=DAYBOOK_$1_PORT; echo $((${!name} + offset)); }
 gateway_port=$(port GATEWAY)
+gateway_url=http${DAYBOOK_TLS_CERTIFICATE:+s}://127.0.0.1:$gateway_port
 command_port=$(port COMMAND_API)
 query_port=$(port QUERY_API)
 relay_port=$(port RELAY)
@@ -54,6 +55,7 @@ names() {
     echo command-api relay
     for i in $(seq 1 "$projectors"); do projector_name "$i"; done
     echo query-api gateway
+    observability_names
 }
 projector_name() { if [ "$1" = 1 ]; then echo projector; else echo "projector-$1"; fi; }
 port_of() {
@@ -68,16 +70,22 @@ port_of() {
     projector-*) echo $((projector_port + ${1#projector-} - 1)) ;;
     query-api) echo "$query_port" ;;
     gateway) echo "$gateway_port" ;;
+    prometheus) echo "$prometheus_port" ;;
+    node-exporter) echo "$node_exporter_port" ;;
     esac
 }
 port_variable_of() {
     case $1 in
     command-api) echo DAYBOOK_COMMAND_API_PORT ;;
     query-api) echo DAYBOOK_QUERY_API_PORT ;;
+    node-exporter) echo DAYBOOK_NODE_EXPORTER_PORT ;;
     projector*) echo DAYBOOK_PROJECTOR_PORT ;;
     *) echo "DAYBOOK_$(tr '[:lower:]' '[:upper:]' <<<"$1")_PORT" ;;
     esac
 }
+
+# shellcheck source=scripts/observability.sh
+. scripts/observability.sh
 
 declare -A log_begin=() # NAME → size of its log when this run started it
 
@@ -199,17 +207,18 @@ step() { # TEXT COMMAND…: with the time it took
 
 # --- secrets and addresses ---------------------------------------------------------------------
 
-load_secrets() {
+load_secrets() { # makes those that are not there yet
+    local name file=$state/secrets.env fresh=$state/secrets.$$
     mkdir -p "$state"
-    if [ ! -f "$state/secrets.env" ]; then
+    for name in MIGRATOR COMMAND RELAY PROJECTOR QUERY REDIS REDIS_QUERY; do
+        grep -qs "^PW_$name=" "$file" && continue
         (
             umask 077
-            for name in MIGRATOR COMMAND RELAY PROJECTOR QUERY REDIS; do
-                echo "PW_$name=$(od -An -N18 -tx1 /dev/urandom | tr -d ' \n')"
-            done >"$state/secrets.tmp"
+            cat "$file" 2>/dev/null >"$fresh" || true
+            echo "PW_$name=$(od -An -N18 -tx1 /dev/urandom | tr -d ' \n')" >>"$fresh"
         )
-        mv "$state/secrets.tmp" "$state/secrets.env"
-    fi
+        mv "$fresh" "$file"
+    done
     # shellcheck disable=SC1091
     . "$state/secrets.env"
     # Socket paths have at most 107 bytes: a short folder of its own, private to the account.
@@ -217,6 +226,7 @@ load_secrets() {
 }
 pg_url() { echo "postgresql://daybook_$1:$2@127.0.0.1:$pg_port/$3"; }
 redis_url() { echo "redis://:$PW_REDIS@127.0.0.1:$redis_port/0"; }
+redis_query_url() { echo "redis://query:$PW_REDIS_QUERY@127.0.0.1:$redis_port/0"; }
 
 # --- servers -----------------------------------------------------------------------------------
 
@@ -314,11 +324,11 @@ start_redis() {
     mkdir -p "$state/redis"
     (
         umask 077
-        cat infra/redis/redis.conf - >"$state/redis/redis.conf" <<EOF
-port $redis_port
-dir $state/redis
-requirepass $PW_REDIS
-EOF
+        {
+            cat infra/redis/redis.conf
+            printf 'port %s\ndir %s\n' "$redis_port" "$state/redis"
+            sed -e "s|@PW_REDIS@|$PW_REDIS|" -e "s|@PW_REDIS_QUERY@|$PW_REDIS_QUERY|" infra/redis/users.conf
+        } >"$state/redis/redis.conf"
     )
     launch redis redis-server "$state/redis/redis.conf"
 }
@@ -414,16 +424,16 @@ start_projector() {
 start_query_api() {
     service query-api daybook-query-api "$query_port" \
         DAYBOOK_READ_DATABASE_URL="$(pg_url query "$PW_QUERY" daybook_read)" \
-        DAYBOOK_REDIS_URL="$(redis_url)"
+        DAYBOOK_REDIS_URL="$(redis_query_url)"
 }
 start_gateway() {
     local user=
     mkdir -p "$state/gateway"
-    [ "$(id -u)" != 0 ] || user='user root;'
-    sed -e "s|@STATE@|$state|g" -e "s|@GATEWAY_PORT@|$gateway_port|g" -e "s|@USER@|$user|" \
-        -e "s|@COMMAND_APIS@|        server 127.0.0.1:$command_port max_fails=0;|" \
-        -e "s|@QUERY_APIS@|        server 127.0.0.1:$query_port max_fails=0;|" \
-        infra/gateway/nginx.conf >"$state/gateway/nginx.conf"
+    [ "$(id -u)" != 0 ] || user=root
+    GATEWAY_LISTEN=127.0.0.1:$gateway_port GATEWAY_STATE=$state/gateway GATEWAY_USER=$user \
+        GATEWAY_COMMAND_APIS=127.0.0.1:$command_port GATEWAY_QUERY_APIS=127.0.0.1:$query_port \
+        GATEWAY_ACCESS_LOG=$logs/gateway-access.log \
+        infra/gateway/render.sh >"$state/gateway/nginx.conf" || return 1
     launch gateway "$(command -v nginx || echo /usr/sbin/nginx)" -e stderr -p "$state/gateway" -c "$state/gateway/nginx.conf"
 }
 
@@ -440,6 +450,8 @@ start_one() {
     projector*) start_projector "$1" ;;
     query-api) start_query_api ;;
     gateway) start_gateway ;;
+    prometheus) start_prometheus ;;
+    node-exporter) start_node_exporter ;;
     *) warn "there is no process \"$1\" ($(names | tr '\n' ' '))"; return 1 ;;
     esac
 }
@@ -449,7 +461,9 @@ wait_ready() {
     redis) wait_for redis ready_redis ;;
     kafka) wait_for kafka ready_kafka ;;
     kafka-2) wait_for kafka-2 ready_port "$(port_of kafka-2)" ;;
-    gateway) wait_for gateway http_ready "$gateway_port" health ;;
+    gateway) wait_for gateway curl -fsk -o /dev/null -m 2 "$gateway_url/health" ;;
+    prometheus) wait_for prometheus http_ready "$prometheus_port" -/ready ;;
+    node-exporter) wait_for node-exporter http_ready "$node_exporter_port" metrics ;;
     *) wait_for "$1" http_ready "$(port_of "$1")" ready ;;
     esac
 }
@@ -477,7 +491,7 @@ check_ports() { # before anything starts: nothing is to be undone for a port tha
 stop_outdated() { # services whose program was built anew since they started, replicas beyond the number
     local name pid
     for name in $(names); do
-        case $name in postgres | redis | kafka | gateway) continue ;; esac
+        case $name in postgres | redis | kafka | gateway | prometheus | node-exporter) continue ;; esac
         pid=$(pid_of "$name") || continue
         case $(readlink "/proc/$pid/exe" 2>/dev/null) in
         *' (deleted)')
@@ -496,6 +510,10 @@ stop_beyond() { # replicas beyond the number, at the same time
         [ "${name#projector-}" -le "$projectors" ] || stop_one "$name" &
     done
     wait
+    if [ "$observability" != 1 ]; then
+        stop_one prometheus
+        stop_one node-exporter
+    fi
 }
 start_missing() { # NAME…: those that don't run; then waits for all
     local name fresh=()
@@ -509,6 +527,7 @@ start_missing() { # NAME…: those that don't run; then waits for all
 }
 prepare() {
     scripts/packages.sh ensure build run || return 1
+    if [ "$observability" = 1 ]; then scripts/packages.sh ensure observability || return 1; fi
     if [ -z "${servers_only:-}" ] && [ -z "${DAYBOOK_BIN_DIR:-}" ]; then
         step 'build' build || return 1
     fi
@@ -523,7 +542,11 @@ build() {
 }
 bring_up() {
     local name services=()
-    [ -n "${servers_only:-}" ] || { stop_outdated && echo "$projectors" >"$run/projectors"; }
+    if [ -z "${servers_only:-}" ]; then
+        stop_outdated
+        echo "$projectors" >"$run/projectors"
+        echo "$observability" >"$run/observability"
+    fi
     check_ports || return 1
     # shellcheck disable=SC2086 # names
     start_missing ${servers_only:-postgres redis kafka} || return 1
@@ -549,21 +572,22 @@ up() {
     [ -z "${servers_only:-}" ] || return 0
     cat <<EOF
 Daybook is up.
-  gateway      http://127.0.0.1:$gateway_port
+  gateway      $gateway_url
   command API  http://127.0.0.1:$command_port    OpenAPI /openapi/command.json at the gateway
   query API    http://127.0.0.1:$query_port    OpenAPI /openapi/query.json at the gateway
   relay        http://127.0.0.1:$relay_port    projector http://127.0.0.1:$projector_port    (/health /ready /metrics)
   logs         $logs
+$([ "$observability" != 1 ] || echo "  Prometheus   http://127.0.0.1:$prometheus_port    alerts /alerts")
 Try:
-  curl -X POST http://localhost:$gateway_port/accounts -H 'Content-Type: application/json' -d '{"id": "alice"}'
-  curl -X POST http://localhost:$gateway_port/accounts/alice/deposit -H 'Content-Type: application/json' -d '{"amount": "500.00"}'
-  curl -X POST http://localhost:$gateway_port/accounts/alice/withdraw -H 'Content-Type: application/json' -d '{"amount": "150.00"}'
-  curl http://localhost:$gateway_port/accounts/alice/balance
+  curl -X POST http${DAYBOOK_TLS_CERTIFICATE:+s}://localhost:$gateway_port/accounts -H 'Content-Type: application/json' -d '{"id": "alice"}'
+  curl -X POST http${DAYBOOK_TLS_CERTIFICATE:+s}://localhost:$gateway_port/accounts/alice/deposit -H 'Content-Type: application/json' -d '{"amount": "500.00"}'
+  curl -X POST http${DAYBOOK_TLS_CERTIFICATE:+s}://localhost:$gateway_port/accounts/alice/withdraw -H 'Content-Type: application/json' -d '{"amount": "150.00"}'
+  curl http${DAYBOOK_TLS_CERTIFICATE:+s}://localhost:$gateway_port/accounts/alice/balance
 EOF
 }
 all_running() { # everything that has a pid file, newest kind first
     local name
-    for name in gateway query-api; do echo "$name"; done
+    for name in prometheus node-exporter gateway query-api; do echo "$name"; done
     for name in "$run"/projector*.pid; do [ -e "$name" ] && basename "$name" .pid; done
     for name in relay command-api kafka-2 kafka redis postgres; do echo "$name"; done
 }
@@ -595,7 +619,9 @@ status() {
                 health=ready
                 "ready_$name" >/dev/null 2>&1 || health='does not answer'
                 ;;
-            gateway) health=$(curl -s -m 2 "http://127.0.0.1:$gateway_port/health" | jq -r .status 2>/dev/null) || health= ;;
+            prometheus) health=$(curl -fs -m 2 "http://127.0.0.1:$prometheus_port/-/ready" >/dev/null && echo ready) || health= ;;
+            node-exporter) health=$(curl -fs -m 2 "http://127.0.0.1:$node_exporter_port/metrics" >/dev/null && echo ready) || health= ;;
+            gateway) health=$(curl -sk -m 2 "$gateway_url/health" | jq -r .status 2>/dev/null) || health= ;;
             *) health=$(curl -s -m 2 "http://127.0.0.1:$(port_of "$name")/ready" |
                 jq -r '.status + ([.components[]? | select(.reason) | " (" + .name + ": " + .reason + ")"] | join(""))' 2>/dev/null) || health= ;;
             esac
@@ -633,7 +659,7 @@ reset() {
     fi
     down
     load_secrets 2>/dev/null || true
-    rm -rf "${state:?}/postgres" "$state/redis" "$state/kafka" "$state/kafka-2" "$state/gateway" "$state/logs" \
+    rm -rf "${state:?}/postgres" "$state/redis" "$state/kafka" "$state/kafka-2" "$state/gateway" "$state/logs" "$state/prometheus" \
         "$state/secrets.env" "$run" "${socket_dir:?}"
     say "deleted the data under $state"
 }
@@ -641,7 +667,7 @@ print_env() {
     load_secrets
     cat <<EOF
 export DAYBOOK_TEST_STACK=$stack
-export DAYBOOK_TEST_GATEWAY=http://127.0.0.1:$gateway_port
+export DAYBOOK_TEST_GATEWAY=$gateway_url
 export DAYBOOK_TEST_COMMAND_API=http://127.0.0.1:$command_port
 export DAYBOOK_TEST_QUERY_API=http://127.0.0.1:$query_port
 export DAYBOOK_TEST_RELAY=http://127.0.0.1:$relay_port
@@ -654,7 +680,9 @@ export DAYBOOK_TEST_WRITE_ADMIN_URL=$(pg_url migrator "$PW_MIGRATOR" daybook_wri
 export DAYBOOK_TEST_READ_ADMIN_URL=$(pg_url migrator "$PW_MIGRATOR" daybook_read)
 export DAYBOOK_TEST_SUPERUSER_URL='postgresql://$(superuser)@/daybook_write?host=$socket_dir&port=$pg_port'
 export DAYBOOK_TEST_REDIS_URL=$(redis_url)
+export DAYBOOK_TEST_REDIS_QUERY_URL=$(redis_query_url)
 export DAYBOOK_TEST_KAFKA_BROKERS=127.0.0.1:$kafka_port
+export DAYBOOK_TEST_PROMETHEUS=http://127.0.0.1:$prometheus_port
 EOF
 }
 scale() { # NUMBER: of projectors, while everything runs
@@ -667,6 +695,7 @@ scale() { # NUMBER: of projectors, while everything runs
     stop_beyond
     start_missing "${wanted[@]}" || { undo; return 1; }
     echo "$projectors" >"$run/projectors"
+    write_targets
     say "projectors: $projectors"
 }
 one() { # start|stop|restart|kill NAME
@@ -701,7 +730,7 @@ status) status ;;
 logs) show_logs "$@" ;;
 reset) reset ;;
 scale) scale "$@" ;;
-demo) up && exec scripts/demo.sh "http://127.0.0.1:$gateway_port" ;;
+demo) up && exec scripts/demo.sh "$gateway_url" ;;
 env) print_env ;;
 start | stop | restart | kill) one "$command" "$@" ;;
 *)

@@ -28,7 +28,7 @@ esac
 if [ "$what" = unit ]; then
     scripts/packages.sh ensure build test || exit 1
 else
-    scripts/packages.sh ensure build run test || exit 1
+    scripts/packages.sh ensure build run test observability || exit 1
 fi
 targets=()
 for name in $binaries; do targets+=("$out/tests/$name"); done
@@ -64,6 +64,17 @@ fuzz() { # each fuzzer counts as one test
     if [ "$code" != 0 ] && [ "${f:-0}" = 0 ]; then failed+=(fuzz); fi
 }
 
+observability() { # Prometheus on the stack; the story gives it something to see
+    local log=build/test-observability.log line
+    scripts/demo.sh "$DAYBOOK_TEST_GATEWAY" >"$log" 2>&1
+    tests/observability/test.sh "$DAYBOOK_TEST_PROMETHEUS" 2>&1 | tee "$log" | grep -v ' passed, '
+    line=$(grep ' passed, ' "$log")
+    local p=${line%% *} f=${line#*, }
+    f=${f%% *}
+    tested=$((tested + ${p:-0} + ${f:-0})) passed=$((passed + ${p:-0})) failing=$((failing + ${f:-0}))
+    if [ "${f:-1}" != 0 ]; then failed+=(observability); fi
+}
+
 # Criterion itself leaks when it runs tests in parallel, which LeakSanitizer takes for ours.
 if [ -n "$variant" ]; then jobs=1; else jobs=$(nproc); fi
 if [ "$what" != faults ]; then
@@ -82,6 +93,7 @@ if [ "$what" != unit ]; then
     export DAYBOOK_BIN_DIR=$PWD/$out/bin
     echo '== stack'
     FORCE=1 scripts/stack.sh reset >/dev/null 2>&1
+    if [ "$what" = all ]; then export OBSERVABILITY=1; fi
     if scripts/stack.sh up; then
         eval "$(scripts/stack.sh env)"
         if [ "$what" = faults ]; then
@@ -91,6 +103,10 @@ if [ "$what" != unit ]; then
             case $name in unit*) continue ;; esac
             echo "== $name"
             run "$name"
+            if [ "$name" = e2e ]; then
+                echo '== observability'
+                observability
+            fi
         done
     else
         failed+=(stack)

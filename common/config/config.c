@@ -1,18 +1,25 @@
 #include "common/config/config.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/mem.h"
 
-enum { STRING_BYTES_MAX = 1024 };
+enum { STRING_BYTES_MAX = 1024, VARIABLE_BYTES = 128, FILE_BYTES_MAX = 4096 };
+
+static const char file_suffix[] = "_FILE";
 
 static const char version[] = "0.1.0";
 
 const char *config_environment(void *arg, const char *name) {
     (void)arg;
     return getenv(name);
+}
+
+static bool is_text(const struct config_key *key) {
+    return key->kind == CONFIG_STRING || key->kind == CONFIG_URL;
 }
 
 static int64_t length_max(const struct config_key *key) {
@@ -69,6 +76,46 @@ static void set_bool(const struct config_key *key, struct str text, void *field,
     memcpy(field, &yes, sizeof(yes));
 }
 
+/*
+ * The text of the file that NAME_FILE names, without the line's end, into `text`. False: no such
+ * variable, or a problem was added.
+ */
+static bool read_named_file(const struct config_key *key, config_lookup_fn *lookup, void *arg,
+                            struct buf *text, struct buf *problems) {
+    char name[VARIABLE_BYTES];
+    char bytes[FILE_BYTES_MAX + 1];
+
+    (void)snprintf(name, sizeof(name), "%s%s", key->name, file_suffix);
+    const char *path = lookup(arg, name);
+    if (path == NULL || path[0] == '\0') {
+        return false;
+    }
+    const char *direct = lookup(arg, key->name);
+    if (direct != NULL && direct[0] != '\0') {
+        buf_printf(problems, "%s: %s is set, too: only one of them may be\n", name, key->name);
+        return false;
+    }
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        buf_printf(problems, "%s: %s: %s\n", name, path, strerror(errno));
+        return false;
+    }
+    size_t len = fread(bytes, 1, sizeof(bytes), file);
+    const bool failed = ferror(file) != 0;
+    (void)fclose(file);
+    while (len > 0 && (bytes[len - 1] == '\n' || bytes[len - 1] == '\r')) {
+        len--;
+    }
+    if (failed || len == 0 || len > FILE_BYTES_MAX || memchr(bytes, '\0', len) != NULL) {
+        buf_printf(problems, "%s: %s: must hold 1 to %d bytes of text\n", name, path,
+                   (int)FILE_BYTES_MAX);
+        return false;
+    }
+    buf_put(text, bytes, len);
+    buf_put_char(text, '\0');
+    return !buf_failed(text);
+}
+
 static void set_value(const struct config_key *key, struct str text, char *out,
                       struct buf *problems) {
     void *field = out + key->offset;
@@ -105,18 +152,24 @@ static void set_value(const struct config_key *key, struct str text, char *out,
 enum err_code config_load(const struct config_spec *spec, config_lookup_fn *lookup, void *arg,
                           void *out, struct buf *problems) {
     const size_t before = problems->len;
+    struct buf file;
 
+    buf_init(&file, FILE_BYTES_MAX + 1);
     memset(out, 0, spec->struct_bytes);
     for (size_t i = 0; i < spec->key_count; i++) {
         const struct config_key *key = &spec->keys[i];
         const char *value = lookup(arg, key->name);
+        buf_clear(&file);
+        if (is_text(key) && read_named_file(key, lookup, arg, &file, problems)) {
+            value = file.ptr;
+        }
         if (value == NULL || value[0] == '\0') {
             value = key->default_value;
         }
         if (value == NULL) {
             buf_printf(problems, "%s: required: %s\n", key->name, key->help);
             value = "";
-            if (key->kind != CONFIG_STRING && key->kind != CONFIG_URL) {
+            if (!is_text(key)) {
                 continue;
             }
             char *copy = mem_strdup(value);
@@ -125,13 +178,14 @@ enum err_code config_load(const struct config_spec *spec, config_lookup_fn *look
         }
         set_value(key, str_from(value), out, problems);
     }
+    buf_release(&file);
     return problems->len == before ? ERR_OK : ERR_INVALID;
 }
 
 void config_release(const struct config_spec *spec, void *out) {
     for (size_t i = 0; i < spec->key_count; i++) {
         const struct config_key *key = &spec->keys[i];
-        if (key->kind == CONFIG_STRING || key->kind == CONFIG_URL) {
+        if (is_text(key)) {
             char *value;
             memcpy(&value, (char *)out + key->offset, sizeof(value));
             mem_free(value);
@@ -194,7 +248,10 @@ void config_print_help(const struct config_spec *spec, FILE *out) {
     for (size_t i = 0; i < spec->command_count; i++) {
         (void)fprintf(out, "  %-9s  %s\n", spec->commands[i].name, spec->commands[i].help);
     }
-    (void)fputs("\nConfiguration comes from the environment:\n\n", out);
+    (void)fputs(
+        "\nConfiguration comes from the environment. For a text or URL, NAME_FILE may name a "
+        "file that holds it:\n\n",
+        out);
     for (size_t i = 0; i < spec->key_count; i++) {
         const struct config_key *key = &spec->keys[i];
         (void)fprintf(out, "  %s\n      %s\n      ", key->name, key->help);

@@ -60,6 +60,8 @@ const char *config_environment(void *arg, const char *name);
  * Fills `out` (struct_bytes). All problems are collected, one line each, into `problems`; any
  * problem: ERR_INVALID. A variable that starts with DAYBOOK_ and is not in the table but resembles
  * a key is not an error (processes share one environment). Strings live until config_release.
+ * A STRING or URL may come from a file (up to 4096 bytes, a newline at its end is left out) that
+ * the variable NAME_FILE names: a secret then stands in no environment. Both set is a problem.
  */
 MUST_CHECK enum err_code config_load(const struct config_spec *spec, config_lookup_fn *lookup,
                                      void *arg, void *out, struct buf *problems);

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# What has to happen once before the services start, and can be repeated at any time.
+#
+#   setup.sh secrets    fills the folders under /secrets, each of which is one service's volume
+#   setup.sh migrate    makes roles and databases, applies the migrations
+#
+# A password that DAYBOOK_PASSWORD_NAME gives is taken; one that nobody gave is made, once. Each file can
+# be read by the account of its service alone.
+set -euo pipefail
+umask 077
+
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+password() { # NAME: what the environment says, else what was made earlier, else a new one
+    local variable=DAYBOOK_PASSWORD_$1 file=/secrets/setup/$1
+    local given=${!variable:-}
+    if [ -n "$given" ]; then
+        # They become parts of URLs.
+        case $given in *[!A-Za-z0-9._~-]*) fail "$variable: only letters, digits and . _ ~ - may be in it" ;; esac
+        [ "${#given}" -ge 12 ] || fail "$variable: at least 12 characters"
+        [ "$(cat "$file" 2>/dev/null)" = "$given" ] || put setup "$1" 999 "$given"
+    elif [ ! -s "$file" ]; then
+        put setup "$1" 999 "$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"
+    fi
+    cat "$file"
+}
+put() { # SERVICE FILE UID TEXT: whole or not at all
+    local file=/secrets/$1/$2
+    printf '%s\n' "$4" >"$file.new"
+    chmod 400 "$file.new"
+    chown "$3:$3" "$file.new"
+    mv -f "$file.new" "$file"
+}
+postgres_url() { echo "postgresql://daybook_$1:$2@postgres:5432/$3?application_name=daybook-$1"; }
+
+secrets() {
+    local superuser migrator command relay projector query redis redis_query grafana
+    superuser=$(password POSTGRES) && migrator=$(password MIGRATOR) && command=$(password COMMAND)
+    relay=$(password RELAY) && projector=$(password PROJECTOR) && query=$(password QUERY)
+    redis=$(password REDIS) && redis_query=$(password REDIS_QUERY) && grafana=$(password GRAFANA)
+    # Folders without this cannot be entered by the accounts that own the files in them.
+    chmod 755 /secrets/*
+    put postgres password 999 "$superuser"
+    put redis password 999 "$redis"
+    put redis users.conf 999 "$(sed -e "s|@PW_REDIS@|$redis|" -e "s|@PW_REDIS_QUERY@|$redis_query|" \
+        /usr/local/lib/daybook/infra/redis/users.conf)"
+    put command-api write-url 10001 "$(postgres_url command "$command" daybook_write)"
+    put relay write-url 10002 "$(postgres_url relay "$relay" daybook_write)"
+    put projector read-url 10003 "$(postgres_url projector "$projector" daybook_read)"
+    put projector redis-url 10003 "redis://:$redis@redis:6379/0"
+    put query-api read-url 10004 "$(postgres_url query "$query" daybook_read)"
+    put query-api redis-url 10004 "redis://query:$redis_query@redis:6379/0"
+    put grafana password 472 "$grafana"
+    echo 'secrets are there'
+}
+
+migrate() {
+    local name migrator
+    for name in MIGRATOR COMMAND RELAY PROJECTOR QUERY; do
+        printf -v "PW_$name" '%s' "$(cat "/secrets/setup/$name")"
+        export "PW_${name?}"
+    done
+    PGPASSWORD=$(cat /secrets/setup/POSTGRES) psql -X -q -v ON_ERROR_STOP=1 -h postgres -U postgres \
+        -d postgres -f /usr/local/lib/daybook/infra/postgres/roles.sql || fail "the roles can't be made"
+    migrator=$(cat /secrets/setup/MIGRATOR)
+    /usr/local/lib/daybook/scripts/migrate.sh write "$(postgres_url migrator "$migrator" daybook_write)"
+    /usr/local/lib/daybook/scripts/migrate.sh read "$(postgres_url migrator "$migrator" daybook_read)"
+    echo 'databases are up to date'
+}
+
+case ${1:-} in
+secrets) secrets ;;
+migrate) migrate ;;
+*) fail 'usage: setup.sh secrets|migrate' ;;
+esac

@@ -1,0 +1,209 @@
+# shellcheck shell=bash disable=SC2154 # $work, $gateway, $project are test.sh's
+# Sourced by test.sh: bringing up and down, what the containers may, and what users ask.
+
+containers() { # [SERVICE]
+    docker ps -q --filter "label=com.docker.compose.project=$project" \
+        ${1:+--filter "label=com.docker.compose.service=$1"}
+}
+service_of() { docker inspect -f '{{index .Config.Labels "com.docker.compose.service"}}' "$1"; }
+all_healthy() {
+    local id health
+    for id in $(containers); do
+        health=$(docker inspect -f '{{if .State.Health}}{{.State.Health.Status}}{{else}}healthy{{end}}' "$id")
+        [ "$health" = healthy ] || { echo "$(service_of "$id") is $health"; return 1; }
+    done
+}
+running() { # SERVICE NUMBER
+    local count
+    count=$(containers "$1" | wc -l)
+    [ "$count" = "$2" ] || { echo "$1: $count run"; return 1; }
+}
+bring_up() {
+    local service
+    compose up -d || { compose logs --tail=20; return 1; }
+    within 90 all_healthy || { compose logs --tail=20; return 1; }
+    for service in postgres redis kafka command-api projector query-api gateway; do
+        running "$service" 1 || return 1
+    done
+    running relay 2
+    compose ps
+}
+take_down() {
+    compose --profile observability down -v --remove-orphans -t 10 || return 1
+    [ -z "$(docker ps -aq --filter "label=com.docker.compose.project=$project")" ] &&
+        [ -z "$(docker volume ls -q --filter "label=com.docker.compose.project=$project")" ] &&
+        [ -z "$(docker network ls -q --filter "label=com.docker.compose.project=$project")" ]
+}
+down_and_up() {
+    local before
+    before=$(curl -fsS "$gateway/accounts/account123/balance") || return 1
+    compose --profile observability down -t 20 || return 1
+    bring_up >/dev/null || return 1
+    [ "$(curl -fsS "$gateway/accounts/account123/balance")" = "$before" ] || return 1
+    balances_are_right
+}
+
+# --- containers ---
+
+only_the_gateway_is_published() {
+    local published
+    published=$(for id in $(containers); do
+        docker inspect -f '{{range $port, $to := .HostConfig.PortBindings}}{{range $to}}{{.HostIp}} {{$port}}{{end}}{{end}}' "$id"
+    done | grep -v '^$')
+    echo "$published"
+    [ "$published" = '127.0.0.1 8080/tcp' ]
+}
+containers_are_confined() {
+    local id service facts user read_only memory pids restart drop new
+    for id in $(containers); do
+        service=$(service_of "$id")
+        facts=$(docker inspect -f '{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}}' "$id")
+        echo "$service: $facts"
+        read -r user read_only memory pids restart drop new <<<"$facts"
+        case $user in '' | 0 | 0:* | root*) return 1 ;; esac
+        [ "$read_only" = true ] || [ "$service" = kafka ] || return 1
+        [ "$memory" -gt 0 ] && [ "$pids" -gt 0 ] && [ "$restart" = unless-stopped ] || return 1
+        [ "$drop" = '[ALL]' ] && [[ $new == *no-new-privileges* ]] || return 1
+        # What it says is what is: the first process has another account, and no rights.
+        docker exec "$id" grep -qE '^CapEff:.*0000000000000000' /proc/1/status || return 1
+    done
+}
+no_secret_is_shown() {
+    local id shown file
+    for id in $(docker ps -aq --filter "label=com.docker.compose.project=$project"); do
+        docker inspect -f '{{json .Config.Env}} {{json .Config.Cmd}} {{json .Args}}' "$id"
+    done >"$work/shown"
+    shown=$(cat "$work/shown")
+    # Those that there are.
+    docker run --rm --user 0 --network none --volume "${project}_secrets-setup:/secrets:ro" --entrypoint sh \
+        "daybook/setup:$DAYBOOK_VERSION" -c 'ls -ln /secrets >&2; cat /secrets/*' >"$work/secrets" || return 1
+    [ "$(wc -l <"$work/secrets")" -ge 9 ] || return 1
+    while read -r file; do
+        if [ "${#file}" -lt 12 ] || [[ $shown == *"$file"* ]]; then return 1; fi
+    done <"$work/secrets"
+    # Each service's file is for its own account alone.
+    docker exec "$(containers command-api | head -1)" sh -c 'ls -ln /run/daybook; cat /run/daybook/write-url >/dev/null' || return 1
+    ! docker exec --user 12345 "$(containers command-api | head -1)" cat /run/daybook/write-url
+}
+reaches() { # SERVICE HOST PORT
+    docker exec "$(containers "$1" | head -1)" timeout 2 bash -c "exec 3<>/dev/tcp/$2/$3" 2>/dev/null
+}
+stays_out() { # SERVICE HOST PORT: neither by the name, nor by an address, should it guess it
+    local host
+    for host in "$2" $(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' \
+        "$(containers "$2" | head -1)"); do
+        ! reaches "$1" "$host" "$3" || { echo "$1 reaches $2 ($host)"; return 1; }
+    done
+}
+networks_are_apart() {
+    local service host port tries=()
+    while read -r service host port; do
+        reaches "$service" "$host" "$port" || { echo "$service should reach $host"; return 1; }
+    done <<'EOF'
+gateway command-api 8081
+gateway query-api 8082
+command-api postgres 5432
+relay postgres 5432
+relay kafka 9092
+projector kafka 9092
+projector redis 6379
+projector postgres 5432
+query-api redis 6379
+query-api postgres 5432
+EOF
+    while read -r service host port; do
+        stays_out "$service" "$host" "$port" &
+        tries+=($!)
+    done <<'EOF'
+gateway postgres 5432
+gateway redis 6379
+gateway kafka 9092
+command-api redis 6379
+command-api kafka 9092
+query-api kafka 9092
+relay redis 6379
+redis kafka 9092
+EOF
+    for service in "${tries[@]}"; do wait "$service" || return 1; done
+}
+
+# --- requests ---
+
+expect() { # STATUS JQ-FILTER CURL-ARGUMENTS…
+    local status=$1 filter=$2 got
+    shift 2
+    got=$(curl -sS -m 20 -o "$work/answer" -w '%{http_code}' "$@") || return 1
+    echo "$got $(cat "$work/answer")"
+    [ "$got" = "$status" ] && jq -e "$filter" "$work/answer" >/dev/null
+}
+balance_is() { # ACCOUNT BALANCE
+    [ "$(curl -fsS -m 5 "$gateway/accounts/$1/balance" | jq -r .balance)" = "$2" ]
+}
+five_requests() { # word for word, but for the port
+    curl -X POST "$gateway/accounts" -H "Content-Type: application/json" -d '{"ID": "account123"}' || return 1
+    curl -X POST "$gateway/accounts/account123/deposit" -H "Content-Type: application/json" -d '{"Amount": 500.00}' || return 1
+    within 10 balance_is account123 500.00 || return 1
+    curl -X GET "$gateway/accounts/account123/balance" -H "Content-Type: application/json" || return 1
+    curl -X POST "$gateway/accounts/account123/withdraw" -H "Content-Type: application/json" -d '{"Amount": 150.00}' || return 1
+    within 10 balance_is account123 350.00 || return 1
+    curl -X GET "$gateway/accounts/account123/balance" -H "Content-Type: application/json"
+}
+further_requests() {
+    local json='Content-Type: application/json'
+    expect 409 '.code == "insufficient_funds"' -H "$json" -d '{"amount": "1000"}' "$gateway/accounts/account123/withdraw" &&
+        expect 409 '.code == "account_exists"' -H "$json" -d '{"id": "account123"}' "$gateway/accounts" &&
+        expect 404 '.code == "account_not_found"' -H "$json" -d '{"amount": "1"}' "$gateway/accounts/nobody/deposit" &&
+        expect 200 '.version == 4' -H "$json" -H 'Idempotency-Key: k1' -d '{"amount": "1"}' "$gateway/accounts/account123/deposit" &&
+        expect 200 '.version == 4' -H "$json" -H 'Idempotency-Key: k1' -d '{"amount": "1"}' "$gateway/accounts/account123/deposit" &&
+        expect 200 '.balance == "351.00"' "$gateway/accounts/account123?min_version=4&timeout_ms=5000" &&
+        expect 200 '.balance == "500.00"' "$gateway/accounts/account123/balance?version=2" &&
+        expect 200 '.. | objects | has("version")' "$gateway/accounts/account123/transactions" &&
+        expect 404 '.code == "not_found"' "$gateway/metrics"
+}
+
+tls_and_rates() {
+    local code=0
+    through_tls || code=1
+    compose up -d --no-deps gateway && within 30 all_healthy && return $code
+}
+through_tls() {
+    local answered=0 refused=0 secure=${gateway/http:/https:}
+    mkdir -p "$work/tls"
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext 'subjectAltName=DNS:localhost' \
+        -keyout "$work/tls/key.pem" -out "$work/tls/cert.pem" 2>/dev/null || return 1
+    chmod 755 "$work" "$work/tls" && chmod 644 "$work"/tls/*
+    DAYBOOK_TLS_FOLDER=$work/tls DAYBOOK_TLS_CERTIFICATE=/etc/daybook/tls/cert.pem DAYBOOK_RATE_PER_KEY=5 \
+        DAYBOOK_TLS_KEY=/etc/daybook/tls/key.pem compose up -d --no-deps gateway || return 1
+    within 30 all_healthy || return 1
+    expect 200 .balance --cacert "$work/tls/cert.pem" "$secure/accounts/account123/balance" || return 1
+    expect 400 '.code == "bad_request"' "$gateway/accounts/account123/balance" || return 1
+    for _ in $(seq 40); do # in one process: quicker than the rate
+        printf 'url = "%s/accounts/account123/balance"\noutput = "/dev/null"\n' "$secure"
+    done >"$work/urls"
+    curl -s --cacert "$work/tls/cert.pem" -H 'X-API-Key: busy' -w '%{http_code}\n' -K "$work/urls" >"$work/statuses"
+    sort "$work/statuses" | uniq -c
+    answered=$(grep -c '^200' "$work/statuses") refused=$(grep -c '^429' "$work/statuses")
+    echo "40 requests at once with one key, five a second: $answered answered, $refused refused"
+    [ "$answered" -ge 5 ] && [ "$refused" -ge 5 ] && [ $((answered + refused)) = 40 ] || return 1
+    expect 200 .balance --cacert "$work/tls/cert.pem" -H 'X-API-Key: other' "$secure/accounts/account123/balance"
+}
+
+# --- inside ---
+
+observability() {
+    local services='prometheus node-exporter'
+    ! official "$(image_of grafana)" || services="$services grafana"
+    # shellcheck disable=SC2086 # names
+    compose --profile observability up -d --no-recreate $services || return 1
+    # Rates need something that happens while it looks.
+    scripts/demo.sh "$gateway" >/dev/null
+    within 30 curl -fsS -o /dev/null "http://127.0.0.1:$DAYBOOK_PROMETHEUS_PORT/-/ready" || return 1
+    sleep 6
+    scripts/demo.sh "$gateway" >/dev/null
+    tests/observability/test.sh "http://127.0.0.1:$DAYBOOK_PROMETHEUS_PORT"
+}
+dashboard() {
+    local password grafana=http://127.0.0.1:$DAYBOOK_GRAFANA_PORT
+    password=$(compose exec -T grafana cat /run/daybook/password) || return 1
+    within 60 curl -fsS -u "admin:$password" -o /dev/null "$grafana/api/dashboards/uid/daybook"
+}

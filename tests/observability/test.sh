@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# What shows the inside of the stack: the alert rules by promtool, and that each metric which a rule or the
+# dashboard names is there on a running stack, and each query is one that Prometheus takes.
+#
+#   tests/observability/test.sh [PROMETHEUS]    e.g. http://127.0.0.1:9090; without it: the files alone
+#
+# PROMETHEUS scrapes a stack that accepted, refused, published, projected and read something.
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+prometheus=${1:-}
+rules=infra/prometheus/rules.yml
+dashboard=infra/grafana/dashboards/daybook.json
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+
+check() { # NAME COMMAND…
+    local name=$1
+    shift
+    if "$@" >"$work/output" 2>&1; then
+        passed=$((passed + 1))
+        echo "ok      $name"
+    else
+        failed=$((failed + 1))
+        echo "FAILED  $name"
+        sed 's/^/    /' "$work/output"
+    fi
+}
+# Grafana's own variables are none of Prometheus's.
+# shellcheck disable=SC2016
+queries() { jq -r '.panels[] | .targets[]? | .expr' "$dashboard" | sed 's/\$__rate_interval/1m/g'; }
+metrics_named() { { queries; promtool_expressions; } | grep -oE '\b(daybook|node|process)_[a-z0-9_]+|\bup\b' | sort -u; }
+promtool_expressions() { sed -n '/expr:/,/^ *\(for\|labels\):/p' "$rules"; }
+
+queries_are_well_formed() { # as recording rules, for promtool
+    local n=0 query
+    { echo 'groups: [{name: dashboard, rules: ['
+        while read -r query; do
+            n=$((n + 1))
+            printf '  {record: "q%d", expr: %s},\n' "$n" "$(jq -Rn --arg q "$query" '$q')"
+        done < <(queries)
+        echo ']}]'; } >"$work/queries.yml"
+    [ "$n" -gt 20 ] && promtool check rules "$work/queries.yml"
+}
+dashboard_is_provisioned() { # the uid of the data source that it asks for is the one that is made
+    local uid
+    uid=$(sed -n 's/^ *uid: *//p' infra/grafana/provisioning/datasources/prometheus.yml)
+    [ -n "$uid" ] && [ "$(jq -r '[.panels[] | .datasource?.uid // empty] | unique | join(" ")' "$dashboard")" = "$uid" ] &&
+        jq -e '[.panels[].id] | length == (unique | length)' "$dashboard"
+}
+every_alert_is_tested() {
+    local alert
+    while read -r alert; do
+        grep -q "alertname=\"$alert\"" tests/observability/rules_test.yml ||
+            { echo "$alert is not in rules_test.yml"; return 1; }
+    done < <(sed -n 's/.*- alert: //p' "$rules")
+}
+api() { curl -fsS -m 10 -G "$prometheus/api/v1/$1" "${@:2}"; }
+all_targets_are_up() {
+    api targets | jq -e '[.data.activeTargets[]] | length >= 5 and all(.health == "up")' >/dev/null
+}
+rules_are_loaded() { api rules | jq -e '[.data.groups[].rules[]] | length >= 10 and all(.health != "err")'; }
+every_metric_exists() {
+    local missing=0 name names
+    names=$(api label/__name__/values | jq -r '.data[]') || return 1
+    for name in $(metrics_named); do
+        grep -qxF "$name" <<<"$names" || { echo "no such metric: $name"; missing=1; }
+    done
+    return $missing
+}
+every_query_answers() {
+    local query bad=0 n=0
+    while read -r query; do
+        n=$((n + 1))
+        api query --data-urlencode "query=$query" | jq -e '.status == "success" and (.data.result | length > 0)' \
+            >/dev/null || { echo "no answer: $query"; bad=1; }
+    done < <(queries)
+    [ "$n" -gt 20 ] && [ "$bad" = 0 ]
+}
+within() { # SECONDS COMMAND…: Prometheus looks every five seconds
+    local limit=$((SECONDS + $1))
+    shift
+    until "$@" >"$work/last" 2>&1; do
+        [ $SECONDS -lt $limit ] || { cat "$work/last"; return 1; }
+        sleep 0.5
+    done
+}
+
+check 'the rules are valid' promtool check rules "$rules"
+check 'the scrape configuration is valid' promtool check config infra/prometheus/prometheus.yml
+check 'each alert comes when it should, and only then' promtool test rules tests/observability/rules_test.yml
+check 'each alert has a test' every_alert_is_tested
+check 'each query of the dashboard is well-formed' queries_are_well_formed
+check 'the dashboard and its data source fit' dashboard_is_provisioned
+if [ -n "$prometheus" ]; then
+    check 'every process is scraped' within 60 all_targets_are_up
+    check 'the rules are loaded' rules_are_loaded
+    check 'each metric that a rule or the dashboard names exists' within 30 every_metric_exists
+    check 'each query of the dashboard has an answer' within 30 every_query_answers
+fi
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
