@@ -25,18 +25,18 @@ struct process {
     struct health *health;
     struct stop *stop;
     struct readiness readiness;
-    struct view_pg *pg;
+    struct pg_pool *pg;
     struct http_server *server;
     struct routes routes;
     struct queries queries;
     struct view_redis **redis_views; /* one per HTTP thread, as the two below */
-    struct view_pg_client **pg_clients;
+    struct pg_pool_client **pg_clients;
     struct reader **readers;
     size_t thread_count; /* of threads fully fitted out */
 };
 
 static enum err_code start_pg(struct process *p, struct err *err) {
-    const struct view_pg_options options = {
+    const struct pg_pool_options options = {
         .url = p->config.read_database_url,
         .threads = (size_t)p->config.pg_threads,
         .queue_max = (size_t)p->config.pg_queue_max,
@@ -46,7 +46,7 @@ static enum err_code start_pg(struct process *p, struct err *err) {
         .metrics = p->metrics,
         .listener = readiness_listen(&p->readiness, "postgresql"),
     };
-    return view_pg_start(&options, &p->pg, err);
+    return view_pg_start(options, &p->pg, err);
 }
 
 static enum err_code bind_server(struct process *p, struct err *err) {
@@ -91,7 +91,7 @@ static enum err_code fit_out_thread(struct process *p, size_t index, struct err 
     if (code != ERR_OK) {
         return code;
     }
-    p->pg_clients[index] = view_pg_client_new(p->pg, loop);
+    p->pg_clients[index] = pg_pool_client_new(p->pg, loop);
     p->readers[index] = reader_new(&(struct reader_options){
         .loop = loop,
         .keys = view_redis_keys(p->redis_views[index]),
@@ -109,7 +109,7 @@ static enum err_code start(struct process *p, struct err *err) {
     enum err_code code = stop_new(&p->stop, err);
 
     p->redis_views = mem_array(threads, sizeof(struct view_redis *));
-    p->pg_clients = mem_array(threads, sizeof(struct view_pg_client *));
+    p->pg_clients = mem_array(threads, sizeof(struct pg_pool_client *));
     p->readers = mem_array(threads, sizeof(struct reader *));
     p->queries = (struct queries){.readers = p->readers, .count = threads};
     if (code == ERR_OK) {
@@ -140,14 +140,14 @@ static bool drain(struct process *p) {
 
 static void release(struct process *p) {
     if (p->pg != NULL) {
-        view_pg_stop(p->pg);
+        pg_pool_stop(p->pg);
     }
     for (size_t i = 0; i < p->thread_count; i++) {
         view_redis_free(p->redis_views[i]);
-        view_pg_client_free(p->pg_clients[i]);
+        pg_pool_client_free(p->pg_clients[i]);
         reader_free(p->readers[i]);
     }
-    view_pg_free(p->pg);
+    pg_pool_free(p->pg);
     http_server_free(p->server);
     routes_release(&p->routes);
     mem_free(p->redis_views);

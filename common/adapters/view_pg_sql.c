@@ -243,13 +243,3 @@ void view_pg_sql_release(struct row_result *result) {
     mem_free(accounts.out);
     *result = (struct row_result){0};
 }
-
-enum err_code view_pg_sql_probe(struct pg_conn *connection, struct err *err) {
-    PGresult *rows = NULL;
-    const enum err_code code = pg_conn_run(connection, "probe", NULL, 0, true, &rows, err);
-
-    if (code == ERR_OK) {
-        PQclear(rows);
-    }
-    return code;
-}
