@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "common/adapters/view_log_pg.h"
 #include "common/adapters/view_pg.h"
 #include "common/adapters/view_redis.h"
 #include "common/base/mem.h"
@@ -17,6 +18,9 @@
 #include "query-api/config.h"
 #include "query-api/readiness.h"
 #include "query-api/routes.h"
+
+/* The largest page of events, and room. */
+enum { REQUEST_ARENA_BYTES_MAX = 2 * 1024 * 1024 };
 
 struct process {
     struct query_api_config config;
@@ -26,17 +30,21 @@ struct process {
     struct stop *stop;
     struct readiness readiness;
     struct pg_pool *pg;
+    struct view_log_pg *log_pg;
     struct http_server *server;
     struct routes routes;
     struct queries queries;
-    struct view_redis **redis_views; /* one per HTTP thread, as the two below */
+    struct view_redis **redis_views; /* one per HTTP thread, as all below */
     struct pg_pool_client **pg_clients;
     struct reader **readers;
+    struct view_log_pg_client **log_clients;
+    struct log_view *logs;
+    struct live **lives;
     size_t thread_count; /* of threads fully fitted out */
 };
 
 static enum err_code start_pg(struct process *p, struct err *err) {
-    const struct pg_pool_options options = {
+    struct pg_pool_options options = {
         .url = p->config.read_database_url,
         .threads = (size_t)p->config.pg_threads,
         .queue_max = (size_t)p->config.pg_queue_max,
@@ -46,7 +54,15 @@ static enum err_code start_pg(struct process *p, struct err *err) {
         .metrics = p->metrics,
         .listener = readiness_listen(&p->readiness, "postgresql"),
     };
-    return view_pg_start(options, &p->pg, err);
+    enum err_code code = view_pg_start(options, &p->pg, err);
+
+    if (code == ERR_OK) {
+        options.url = p->config.log_database_url;
+        options.threads = (size_t)p->config.log_threads;
+        options.listener = readiness_listen_optional(&p->readiness, "event log");
+        code = view_log_pg_start(options, &p->log_pg, err);
+    }
+    return code;
 }
 
 static enum err_code bind_server(struct process *p, struct err *err) {
@@ -61,6 +77,7 @@ static enum err_code bind_server(struct process *p, struct err *err) {
     options.threads = (uint32_t)p->config.http_threads;
     options.connections_max = (uint32_t)p->config.http_connections_max;
     options.idle_timeout_s = (uint32_t)p->config.http_idle_timeout_s;
+    options.request_arena_bytes_max = REQUEST_ARENA_BYTES_MAX;
     options.routes = p->routes.table;
     options.route_count = p->routes.count;
     options.log = p->log;
@@ -100,6 +117,15 @@ static enum err_code fit_out_thread(struct process *p, size_t index, struct err 
         .log = p->log,
         .metrics = p->metrics,
     });
+    p->log_clients[index] = view_log_pg_client_new(p->log_pg, loop);
+    p->logs[index] = view_log_pg_view(p->log_clients[index]);
+    p->lives[index] = live_new(&(struct live_options){
+        .loop = loop,
+        .view = p->logs[index],
+        .streams_max = (size_t)p->config.streams_max,
+        .log = p->log,
+        .metrics = p->metrics,
+    });
     p->thread_count++;
     return ERR_OK;
 }
@@ -111,7 +137,10 @@ static enum err_code start(struct process *p, struct err *err) {
     p->redis_views = mem_array(threads, sizeof(struct view_redis *));
     p->pg_clients = mem_array(threads, sizeof(struct pg_pool_client *));
     p->readers = mem_array(threads, sizeof(struct reader *));
-    p->queries = (struct queries){.readers = p->readers, .count = threads};
+    p->log_clients = mem_array(threads, sizeof(struct view_log_pg_client *));
+    p->logs = mem_array(threads, sizeof(struct log_view));
+    p->lives = mem_array(threads, sizeof(struct live *));
+    p->queries = (struct queries){p->readers, p->logs, p->lives, threads};
     if (code == ERR_OK) {
         code = start_pg(p, err);
     }
@@ -127,7 +156,9 @@ static enum err_code start(struct process *p, struct err *err) {
 /* False: a request is still held by somebody, and so are the things it points to. */
 static bool drain(struct process *p) {
     for (size_t i = 0; i < p->thread_count; i++) {
-        if (!loop_post(http_server_loop(p->server, (uint32_t)i), reader_drain, p->readers[i])) {
+        struct loop *loop = http_server_loop(p->server, (uint32_t)i);
+        if (!loop_post(loop, reader_drain, p->readers[i]) ||
+            !loop_post(loop, live_drain, p->lives[i])) {
             log_warn(p->log, log_event("stop.hurry_failed"));
         }
     }
@@ -142,17 +173,28 @@ static void release(struct process *p) {
     if (p->pg != NULL) {
         pg_pool_stop(p->pg);
     }
+    if (p->log_pg != NULL) {
+        view_log_pg_stop(p->log_pg);
+    }
     for (size_t i = 0; i < p->thread_count; i++) {
         view_redis_free(p->redis_views[i]);
         pg_pool_client_free(p->pg_clients[i]);
+        view_log_pg_client_free(p->log_clients[i]);
         reader_free(p->readers[i]);
     }
     pg_pool_free(p->pg);
+    view_log_pg_free(p->log_pg);
     http_server_free(p->server);
+    for (size_t i = 0; i < p->thread_count; i++) {
+        live_free(p->lives[i]);
+    }
     routes_release(&p->routes);
     mem_free(p->redis_views);
     mem_free(p->pg_clients);
     mem_free(p->readers);
+    mem_free(p->log_clients);
+    mem_free(p->logs);
+    mem_free(p->lives);
 }
 
 int main(int argc, char **argv) {

@@ -17,7 +17,7 @@ enum {
     FIRST_LOOK_AGAIN_US = 1000,
     DRAIN_WAIT_US = 1000000,
     FREE_READS_MAX = 1024,
-    SCRATCH_BYTES_MAX = 512 * 1024,
+    SCRATCH_BYTES_MAX = 1024 * 1024,
 };
 
 enum source { SOURCE_REDIS, SOURCE_POSTGRESQL, SOURCE_NONE, SOURCES };
@@ -123,6 +123,11 @@ static void finish(struct read *read, enum source source) {
 
     if (source != SOURCE_NONE) {
         http_respond_header(request, "Daybook-Source", str_from(source_names[source]));
+    }
+    if (read->params.prefer_wait_s >= 0 && waits(read)) {
+        const struct str applied =
+            arena_printf(&request->arena, "wait=%" PRId64, read->params.prefer_wait_s);
+        http_respond_header(request, "Preference-Applied", applied);
     }
     metric_add(reader->reads[source][outcome_of(request->response.status)], 1);
     if (read->waiter.place > 0) {

@@ -239,8 +239,9 @@ static enum err_code read_activity(const PGresult *rows, const struct row_query 
     return ERR_OK;
 }
 
+/* In binary, which for text means its bytes: slices have no NUL behind them. */
 static struct pg_param text_or_null(struct str text) {
-    return (struct pg_param){.ptr = text.len > 0 ? text.ptr : NULL, .len = text.len};
+    return (struct pg_param){text.len > 0 ? text.ptr : NULL, text.len, true};
 }
 
 static struct pg_param time_or_null(uint64_t *storage, int64_t wall_us) {

@@ -17,7 +17,8 @@ void api_start(struct api *api, size_t waiters_max) {
     api->store = view_mem_new();
     api->metrics = metrics_new();
     api->health = health_new("query-api");
-    api->queries = (struct queries){.readers = &api->reader, .count = 1};
+    api->log = log_mem_new();
+    api->queries = (struct queries){&api->reader, &api->log_view, &api->live, 1};
     cr_assert_eq(routes_init(&api->routes, &api->queries, &err), ERR_OK, "%s", err.message);
     options.port = 0;
     options.routes = api->routes.table;
@@ -34,17 +35,31 @@ void api_start(struct api *api, size_t waiters_max) {
         .waiters_max = waiters_max,
         .metrics = api->metrics,
     });
+    api->log_client = log_mem_client_new(api->log, loop);
+    api->log_view = log_mem_view(api->log_client);
+    api->live = live_new(&(struct live_options){
+        .loop = loop,
+        .view = api->log_view,
+        .streams_max = API_STREAMS_MAX,
+        .metrics = api->metrics,
+        .heartbeat_us = 200000,
+        .stall_us = 1000000,
+    });
     cr_assert_eq(http_server_start(api->server, &err), ERR_OK, "%s", err.message);
     api->serving = true;
 }
 
 void api_stop(struct api *api) {
     if (api->serving) {
+        cr_expect(loop_post(http_server_loop(api->server, 0), live_drain, api->live));
         cr_expect_eq(http_server_stop(api->server, 5000), 0, "a request was never answered");
     }
     view_mem_client_free(api->client);
     reader_free(api->reader);
     http_server_free(api->server);
+    live_free(api->live);
+    log_mem_client_free(api->log_client);
+    log_mem_free(api->log);
     routes_release(&api->routes);
     view_mem_free(api->store);
     health_free(api->health);

@@ -4,8 +4,11 @@
 
 #include <jansson.h>
 
+#include "common/adapters/log_mem.h"
 #include "common/adapters/view_mem.h"
 #include "query-api/routes.h"
+
+enum { API_STREAMS_MAX = 20 };
 
 struct api {
     struct view_mem *store;
@@ -14,6 +17,10 @@ struct api {
     struct health *health;
     struct queries queries;
     struct reader *reader;
+    struct log_mem *log;
+    struct log_mem_client *log_client;
+    struct log_view log_view;
+    struct live *live;
     struct routes routes;
     struct http_server *server;
     bool serving;
