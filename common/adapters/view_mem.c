@@ -27,14 +27,16 @@ struct view_mem {
     struct activity_line activity[VIEW_MEM_ACTIVITY_MAX]; /* by day and currency */
     size_t activity_count;
     enum view_mem_mood key_mood, row_mood;
-    size_t key_calls, row_calls;
+    size_t key_calls, row_calls, mark_calls;
+    uint64_t mark; /* counts changes of keys */
 };
 
 struct call {
     struct call *next;
     char id[STREAM_ID_BYTES_MAX + 1];
     struct row_query query;
-    key_view_fn *key_done; /* one of the two */
+    key_view_fn *key_done; /* one of the three */
+    key_mark_fn *mark_done;
     row_view_fn *row_done;
     void *arg;
 };
@@ -100,12 +102,14 @@ void view_mem_put_key(struct view_mem *store, struct str id, const struct accoun
     struct account_record *record = find_or_add(store, id);
     record->key = *account;
     record->has_key = true;
+    store->mark++;
     pthread_mutex_unlock(&store->lock);
 }
 
 void view_mem_drop_key(struct view_mem *store, struct str id) {
     pthread_mutex_lock(&store->lock);
     find_or_add(store, id)->has_key = false;
+    store->mark++;
     pthread_mutex_unlock(&store->lock);
 }
 
@@ -145,6 +149,13 @@ void view_mem_set_moods(struct view_mem *store, enum view_mem_mood keys, enum vi
 size_t view_mem_key_calls(struct view_mem *store) {
     pthread_mutex_lock(&store->lock);
     const size_t calls = store->key_calls;
+    pthread_mutex_unlock(&store->lock);
+    return calls;
+}
+
+size_t view_mem_mark_calls(struct view_mem *store) {
+    pthread_mutex_lock(&store->lock);
+    const size_t calls = store->mark_calls;
     pthread_mutex_unlock(&store->lock);
     return calls;
 }
@@ -345,6 +356,14 @@ static void answer_key(struct view_mem *store, const struct call *call) {
     call->key_done(call->arg, code, code == ERR_OK ? &account : NULL);
 }
 
+static void answer_mark(struct view_mem *store, const struct call *call) {
+    pthread_mutex_lock(&store->lock);
+    const enum err_code code = store->key_mood == VIEW_MEM_WELL ? ERR_OK : ERR_TIMEOUT;
+    const uint64_t mark = store->mark;
+    pthread_mutex_unlock(&store->lock);
+    call->mark_done(call->arg, code, mark);
+}
+
 static void answer_rows(struct view_mem *store, const struct call *call) {
     struct row_result result = {.code = ERR_TIMEOUT};
 
@@ -366,7 +385,7 @@ static void answer_rows(struct view_mem *store, const struct call *call) {
 
 static bool is_silent(struct view_mem *store, const struct call *call) {
     pthread_mutex_lock(&store->lock);
-    const enum view_mem_mood mood = call->key_done != NULL ? store->key_mood : store->row_mood;
+    const enum view_mem_mood mood = call->row_done == NULL ? store->key_mood : store->row_mood;
     pthread_mutex_unlock(&store->lock);
     return mood == VIEW_MEM_SILENT;
 }
@@ -399,6 +418,8 @@ static void answer_all(void *arg) {
         }
         if (call->key_done != NULL) {
             answer_key(client->store, call);
+        } else if (call->mark_done != NULL) {
+            answer_mark(client->store, call);
         } else {
             answer_rows(client->store, call);
         }
@@ -448,6 +469,25 @@ static enum err_code get_account(void *self, struct str id, key_view_fn *done, v
     return code == ERR_OK ? take(client, id, &(struct call){.key_done = done, .arg = arg}) : code;
 }
 
+static int32_t get_place(void *self, struct str id) {
+    (void)self;
+    (void)id;
+    return 0;
+}
+
+static enum err_code get_mark(void *self, int32_t place, key_mark_fn *done, void *arg) {
+    struct view_mem_client *client = self;
+
+    (void)place;
+    pthread_mutex_lock(&client->store->lock);
+    const enum err_code code = refusal(client->store->key_mood);
+    client->store->mark_calls += code == ERR_OK;
+    pthread_mutex_unlock(&client->store->lock);
+    return code == ERR_OK
+               ? take(client, (struct str){"", 0}, &(struct call){.mark_done = done, .arg = arg})
+               : code;
+}
+
 static enum err_code get_rows(void *self, const struct row_query *query, row_view_fn *done,
                               void *arg) {
     struct view_mem_client *client = self;
@@ -482,7 +522,11 @@ void view_mem_client_free(struct view_mem_client *client) {
 }
 
 struct key_view view_mem_keys(struct view_mem_client *client) {
-    return (struct key_view){.self = client, .account = get_account};
+    return (struct key_view){.self = client,
+                             .place_count = 1,
+                             .account = get_account,
+                             .place = get_place,
+                             .mark = get_mark};
 }
 
 struct row_view view_mem_rows(struct view_mem_client *client) {

@@ -39,6 +39,7 @@ void view_mem_add_activity(struct view_mem *store, const struct activity_line *l
 void view_mem_set_moods(struct view_mem *store, enum view_mem_mood keys, enum view_mem_mood rows);
 /* How many calls each half has taken so far. */
 size_t view_mem_key_calls(struct view_mem *store);
+size_t view_mem_mark_calls(struct view_mem *store);
 size_t view_mem_row_calls(struct view_mem *store);
 
 struct view_mem_client *view_mem_client_new(struct view_mem *store, struct loop *loop);
