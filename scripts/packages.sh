@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and only those.
 #
-#   scripts/packages.sh ensure SET…     SET: build run test fuzz check
+#   scripts/packages.sh ensure SET…     SET: build run test bench fuzz check
 #
 # Asks nothing; needs root or sudo. Starts no service: while it installs, a policy-rc.d refuses every
 # start, no default PostgreSQL cluster is made, and services that came with it are not left enabled.
@@ -19,9 +19,10 @@ packages_of() {
         [ -n "${JAVA_HOME:-}" ] || command -v java >/dev/null || echo default-jre-headless
         [ -n "${KAFKA_HOME:-}" ] || echo maven ;;
     test) echo libcriterion-dev ;;
+    bench) echo redis-tools webdis ;;
     fuzz) echo clang libclang-rt-dev ;; # libFuzzer comes with the compiler's runtime
     check) echo clang clang-tidy clang-format cppcheck shellcheck ;;
-    *) fail "packages.sh: unknown set \"$1\" (build run test fuzz check)" ;;
+    *) fail "packages.sh: unknown set \"$1\" (build run test bench fuzz check)" ;;
     esac
 }
 
@@ -32,7 +33,7 @@ clang_runtime() {
 }
 
 if [ "${1:-}" != ensure ] || [ $# -lt 2 ]; then
-    fail 'usage: scripts/packages.sh ensure build|run|test|fuzz|check …'
+    fail 'usage: scripts/packages.sh ensure build|run|test|bench|fuzz|check …'
 fi
 shift
 wanted=()
@@ -103,7 +104,7 @@ if ! apt install --no-install-recommends "${missing[@]}"; then
     fi
 fi
 if command -v systemctl >/dev/null; then
-    for service in postgresql redis-server nginx; do
+    for service in postgresql redis-server nginx webdis; do
         if ! grep -qE "^$service(-light)?\$" <<<"$present"; then
             "${as_root[@]}" systemctl disable "$service" >>"$log" 2>&1 || true
         fi

@@ -92,10 +92,33 @@ static void add_line(struct api *api, const char *id, int64_t version) {
     view_mem_add_line(api->store, str_from(id), &line);
 }
 
+static void add_event(struct api *api, const char *id, int64_t version) {
+    char payload[160] = "{\"currency\":\"USD\"}";
+    struct recorded_event event = {
+        .aggregate_type = STR("account"),
+        .stream_id = str_from(id),
+        .version = version,
+        .event_type = version > 1 ? STR("MoneyDeposited") : STR("AccountCreated"),
+        .schema_version = 1,
+        .command = version > 1 ? STR("Deposit") : STR("OpenAccount"),
+        .recorded_at_us = API_OPENED_US + (version - 1) * 1000000,
+    };
+
+    if (version > 1) {
+        (void)snprintf(payload, sizeof(payload),
+                       "{\"amount_minor\":10000,\n\"balance_minor\":%lld,\"currency\":\"USD\"}",
+                       (long long)(version - 1) * 10000);
+    }
+    event.payload = str_from(payload);
+    event.event_id.bytes[15] = (uint8_t)version;
+    log_mem_append(api->log, &event);
+}
+
 void api_deposit(struct api *api, const char *id, int64_t version, bool in_keys) {
     const struct account_view account = api_account_at(version);
 
     add_line(api, id, version);
+    add_event(api, id, version);
     view_mem_put_row(api->store, str_from(id), &account);
     if (in_keys) {
         view_mem_put_key(api->store, str_from(id), &account);

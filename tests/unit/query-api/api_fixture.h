@@ -30,8 +30,9 @@ void api_start(struct api *api, size_t waiters_max);
 /* Drains for at most five seconds; every request must have been answered by then. */
 void api_stop(struct api *api);
 
-/* Accounts in both views with a consistent statement: opened, then deposits of 100.00 each, up to
- * `version`. The first entry was recorded at API_OPENED_US, each further one a second later. */
+/* Accounts in the log and in both views with a consistent statement: opened, then deposits of
+ * 100.00 each, up to `version`. The first entry was recorded at API_OPENED_US, each further one a
+ * second later. */
 #define API_OPENED_US INT64_C(1767225600000000) /* 2026-01-01T00:00:00Z */
 void api_put_account(struct api *api, const char *id, int64_t version);
 /* The next entry of such an account: in the statement, the row and (if `in_keys`) under the key. */
