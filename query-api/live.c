@@ -44,7 +44,8 @@ struct stream {
     enum phase phase;
     bool of_account;
     bool reading; /* a read is in flight: it will free a closed one */
-    bool again;   /* while it reads, something came live that the page may not have */
+    bool dropped;
+    bool again; /* while it reads, something came live that the page may not have */
     char id[STREAM_ID_BYTES_MAX + 1];
     char aggregate_type[LOG_VIEW_NAME_BYTES];
     char event_type[LOG_VIEW_NAME_BYTES];
@@ -161,8 +162,11 @@ static void accept_stream(struct stream *stream) {
 }
 
 static void drop(struct stream *stream) {
-    metric_add(stream->live->dropped, 1);
-    http_stream_cut(stream->out);
+    if (!stream->dropped) { /* it takes a moment until it is closed */
+        stream->dropped = true;
+        metric_add(stream->live->dropped, 1);
+        http_stream_cut(stream->out);
+    }
 }
 
 /* --- sending --- */

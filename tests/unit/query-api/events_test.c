@@ -177,10 +177,3 @@ Test(events, a_log_that_is_gone_is_503_and_the_accounts_are_still_there) {
     api_get(&api, "/events", &answer);
     cr_expect_eq(answer.status, 200);
 }
-
-Test(events, a_page_of_1000_events_is_whole_or_goes_on) {
-    api_put_account(&api, "a1", 1500);
-
-    cr_expect_eq(page_through("/events?limit=1000&direction=backwards", "position", 1500, -1),
-                 1500);
-}
