@@ -10,6 +10,10 @@
 #include <unistd.h>
 
 void api_start(struct api *api, size_t waiters_max) {
+    api_start_with(api, waiters_max, 0);
+}
+
+void api_start_with(struct api *api, size_t waiters_max, size_t streams_max) {
     struct http_server_options options = http_server_defaults();
     struct err err = {0};
 
@@ -21,6 +25,7 @@ void api_start(struct api *api, size_t waiters_max) {
     api->queries = (struct queries){&api->reader, &api->log_view, &api->live, 1};
     cr_assert_eq(routes_init(&api->routes, &api->queries, &err), ERR_OK, "%s", err.message);
     options.port = 0;
+    options.connections_max = 16384;
     options.routes = api->routes.table;
     options.route_count = api->routes.count;
     options.metrics = api->metrics;
@@ -40,10 +45,10 @@ void api_start(struct api *api, size_t waiters_max) {
     api->live = live_new(&(struct live_options){
         .loop = loop,
         .view = api->log_view,
-        .streams_max = API_STREAMS_MAX,
+        .streams_max = streams_max > 0 ? streams_max : API_STREAMS_MAX,
         .metrics = api->metrics,
-        .heartbeat_us = 200000,
-        .stall_us = 1000000,
+        .heartbeat_us = streams_max > 0 ? 0 : 200000,
+        .stall_us = streams_max > 0 ? 0 : 1000000,
     });
     cr_assert_eq(http_server_start(api->server, &err), ERR_OK, "%s", err.message);
     api->serving = true;

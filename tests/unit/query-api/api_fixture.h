@@ -27,6 +27,8 @@ struct api {
 };
 
 void api_start(struct api *api, size_t waiters_max);
+/* With many streams and the intervals of real ones. */
+void api_start_with(struct api *api, size_t waiters_max, size_t streams_max);
 /* Drains for at most five seconds; every request must have been answered by then. */
 void api_stop(struct api *api);
 
