@@ -195,6 +195,9 @@ bench-write: ## the write side beside pgbench and a bulk load: a table, ratios, 
 bench-relay: ## the relay beside pg_recvlogical and a poller: a table, ratios, build/bench/relay.json
 	@scripts/bench.sh relay
 
+bench-query: ## reads beside redis-benchmark, webdis and a bare libmicrohttpd; read-your-write
+	@scripts/bench.sh query
+
 test-compose: ## docker-compose.yml with a real Docker engine, which is started if none runs
 	@tests/compose/test.sh $(or $(FORM),full)
 
@@ -226,4 +229,4 @@ help: ## this list
 	@echo "  SANITIZE=address,undefined or SANITIZE=thread builds a variant beside the normal build"
 
 .PHONY: all tests up down status scale logs reset demo test test-unit test-faults test-compose fuzz fuzzers \
-    bench-write bench-relay bench-projector check check-headers format clean help
+    bench-write bench-relay bench-projector bench-query check check-headers format clean help

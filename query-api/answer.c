@@ -59,18 +59,63 @@ bool answer_put_account(struct buf *out, const char *id, const struct account_vi
     return true;
 }
 
-void answer_json(struct read *read, const struct buf *body) {
+bool answer_put_line(struct buf *out, const struct statement_line *line) {
+    char event_id[UUID_TEXT_BYTES];
+
+    uuid_format(event_id, &line->event_id);
+    buf_put_text(out, "{\"version\":");
+    buf_put_i64(out, line->version);
+    buf_printf(out, ",\"kind\":\"%s\",\"amount\":", line->kind);
+    if (!answer_put_amount(out, line->amount_minor, line->currency)) {
+        return false;
+    }
+    buf_put_text(out, ",\"balance\":");
+    if (!answer_put_amount(out, line->balance_minor, line->currency)) {
+        return false;
+    }
+    buf_printf(out, ",\"currency\":\"%s\",\"event_id\":\"%s\",\"recorded_at\":", line->currency,
+               event_id);
+    answer_put_time(out, line->recorded_at_us);
+    buf_put_char(out, '}');
+    return true;
+}
+
+void answer_text(struct http_request *request, const char *content_type, const struct buf *body) {
     struct str kept = {0};
 
     if (!buf_failed(body)) {
-        kept = arena_str(&read->request->arena, buf_str(body));
+        kept = arena_str(&request->arena, buf_str(body));
     }
     if (kept.ptr == NULL) {
-        (void)problem_respond(read->request, 500, "answer_too_large", "Answer too large",
+        (void)problem_respond(request, 500, "answer_too_large", "Answer too large",
                               "the answer does not fit the limits of this process");
         return;
     }
-    http_respond(read->request, 200, "application/json", kept);
+    http_respond(request, 200, content_type, kept);
+}
+
+void answer_json(struct http_request *request, const struct buf *body) {
+    answer_text(request, "application/json", body);
+}
+
+void answer_number_header(struct http_request *request, const char *name, int64_t number) {
+    char text[24];
+    const int len = snprintf(text, sizeof(text), "%" PRId64, number);
+
+    http_respond_header(request, name, str_of(text, len > 0 ? (size_t)len : 0));
+}
+
+void answer_age(struct http_request *request, int64_t recorded_at_us) {
+    if (recorded_at_us != 0) {
+        const int64_t age_us = clock_wall_us() - recorded_at_us;
+        answer_number_header(request, "Daybook-Age-Ms", age_us > 0 ? age_us / 1000 : 0);
+    }
+}
+
+enum http_result answer_cursor_invalid(struct http_request *request, const char *list) {
+    return problem_respond_with(request, 400, "cursor_invalid", "Cursor invalid",
+                                STR("\"parameter\":\"cursor\""),
+                                "cursor must be a next_cursor of %s", list);
 }
 
 /* RFC 9110 section 13.1.2: a list of entity tags, compared weakly, or "*". */
@@ -90,11 +135,12 @@ static bool etag_matches(struct str header, struct str etag) {
     return false;
 }
 
-void answer_json_of_version(struct read *read, const struct buf *body, int64_t version) {
+void answer_json_of_version(struct read *read, const struct buf *body, int64_t version,
+                            int64_t recorded_at_us) {
     struct http_request *request = read->request;
     char etag[ETAG_BYTES];
 
-    answer_json(read, body);
+    answer_json(request, body);
     if (request->response.status != 200) {
         return;
     }
@@ -102,6 +148,7 @@ void answer_json_of_version(struct read *read, const struct buf *body, int64_t v
     const struct str tag = str_of(etag, len > 0 ? (size_t)len : 0);
     http_respond_header(request, "ETag", tag);
     http_respond_header(request, "Daybook-Version", str_of(tag.ptr + 1, tag.len - 2));
+    answer_age(request, recorded_at_us);
     if (etag_matches(http_request_header(request, "If-None-Match"), tag)) {
         /* The body is not sent, only its length (RFC 9110 section 8.6). */
         http_respond(request, 304, NULL, request->response.body);

@@ -13,6 +13,7 @@ struct query_api_config {
     int64_t http_connections_max;
     int64_t http_idle_timeout_s;
     const char *read_database_url;
+    const char *log_database_url;
     const char *redis_url;
     int64_t topic_partitions;
     int64_t redis_timeout_ms;
@@ -22,7 +23,9 @@ struct query_api_config {
     int64_t pg_queue_max;
     int64_t pg_connect_timeout_ms;
     int64_t pg_timeout_ms;
+    int64_t log_threads;
     int64_t waiters_max;
+    int64_t streams_max;
     int64_t drain_ms;
     enum log_level log_level;
     struct auth_settings auth;

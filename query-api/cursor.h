@@ -9,7 +9,7 @@
 
 #include "common/base/arena.h"
 
-enum { CURSOR_PLACE_BYTES_MAX = 128 };
+enum { CURSOR_PLACE_BYTES_MAX = 144 };
 
 struct cursor_kind {
     const char *purpose; /* "transactions" */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/adapters/otlp_curl.h"
+#include "common/adapters/view_log_pg.h"
 #include "common/adapters/view_pg.h"
 #include "common/adapters/view_redis.h"
 #include "common/base/mem.h"
@@ -18,6 +19,9 @@
 #include "query-api/config.h"
 #include "query-api/readiness.h"
 #include "query-api/routes.h"
+
+/* The largest page of events, and room. */
+enum { REQUEST_ARENA_BYTES_MAX = 2 * 1024 * 1024 };
 
 struct process {
     struct query_api_config config;
@@ -28,18 +32,22 @@ struct process {
     struct tracer *tracer; /* NULL: no traces */
     struct auth *auth;     /* NULL: anybody may call */
     struct readiness readiness;
-    struct view_pg *pg;
+    struct pg_pool *pg;
+    struct view_log_pg *log_pg;
     struct http_server *server;
     struct routes routes;
     struct queries queries;
-    struct view_redis **redis_views; /* one per HTTP thread, as the two below */
-    struct view_pg_client **pg_clients;
+    struct view_redis **redis_views; /* one per HTTP thread, as all below */
+    struct pg_pool_client **pg_clients;
     struct reader **readers;
+    struct view_log_pg_client **log_clients;
+    struct log_view *logs;
+    struct live **lives;
     size_t thread_count; /* of threads fully fitted out */
 };
 
 static enum err_code start_pg(struct process *p, struct err *err) {
-    const struct view_pg_options options = {
+    struct pg_pool_options options = {
         .url = p->config.read_database_url,
         .threads = (size_t)p->config.pg_threads,
         .queue_max = (size_t)p->config.pg_queue_max,
@@ -49,7 +57,15 @@ static enum err_code start_pg(struct process *p, struct err *err) {
         .metrics = p->metrics,
         .listener = readiness_listen(&p->readiness, "postgresql"),
     };
-    return view_pg_start(&options, &p->pg, err);
+    enum err_code code = view_pg_start(options, &p->pg, err);
+
+    if (code == ERR_OK) {
+        options.url = p->config.log_database_url;
+        options.threads = (size_t)p->config.log_threads;
+        options.listener = readiness_listen_optional(&p->readiness, "event log");
+        code = view_log_pg_start(options, &p->log_pg, err);
+    }
+    return code;
 }
 
 static enum err_code bind_server(struct process *p, struct err *err) {
@@ -64,6 +80,7 @@ static enum err_code bind_server(struct process *p, struct err *err) {
     options.threads = (uint32_t)p->config.http_threads;
     options.connections_max = (uint32_t)p->config.http_connections_max;
     options.idle_timeout_s = (uint32_t)p->config.http_idle_timeout_s;
+    options.request_arena_bytes_max = REQUEST_ARENA_BYTES_MAX;
     options.routes = p->routes.table;
     options.route_count = p->routes.count;
     options.log = p->log;
@@ -96,12 +113,21 @@ static enum err_code fit_out_thread(struct process *p, size_t index, struct err 
     if (code != ERR_OK) {
         return code;
     }
-    p->pg_clients[index] = view_pg_client_new(p->pg, loop);
+    p->pg_clients[index] = pg_pool_client_new(p->pg, loop);
     p->readers[index] = reader_new(&(struct reader_options){
         .loop = loop,
         .keys = view_redis_keys(p->redis_views[index]),
         .rows = view_pg_rows(p->pg_clients[index]),
         .waiters_max = (size_t)p->config.waiters_max,
+        .log = p->log,
+        .metrics = p->metrics,
+    });
+    p->log_clients[index] = view_log_pg_client_new(p->log_pg, loop);
+    p->logs[index] = view_log_pg_view(p->log_clients[index]);
+    p->lives[index] = live_new(&(struct live_options){
+        .loop = loop,
+        .view = p->logs[index],
+        .streams_max = (size_t)p->config.streams_max,
         .log = p->log,
         .metrics = p->metrics,
     });
@@ -114,9 +140,12 @@ static enum err_code start(struct process *p, struct err *err) {
     enum err_code code = stop_new(&p->stop, err);
 
     p->redis_views = mem_array(threads, sizeof(struct view_redis *));
-    p->pg_clients = mem_array(threads, sizeof(struct view_pg_client *));
+    p->pg_clients = mem_array(threads, sizeof(struct pg_pool_client *));
     p->readers = mem_array(threads, sizeof(struct reader *));
-    p->queries = (struct queries){.readers = p->readers, .count = threads};
+    p->log_clients = mem_array(threads, sizeof(struct view_log_pg_client *));
+    p->logs = mem_array(threads, sizeof(struct log_view));
+    p->lives = mem_array(threads, sizeof(struct live *));
+    p->queries = (struct queries){p->readers, p->logs, p->lives, threads};
     if (code == ERR_OK) {
         code =
             auth_start(&p->config.auth, p->config.http_address, p->log, p->metrics, &p->auth, err);
@@ -140,7 +169,9 @@ static enum err_code start(struct process *p, struct err *err) {
 /* False: a request is still held by somebody, and so are the things it points to. */
 static bool drain(struct process *p) {
     for (size_t i = 0; i < p->thread_count; i++) {
-        if (!loop_post(http_server_loop(p->server, (uint32_t)i), reader_drain, p->readers[i])) {
+        struct loop *loop = http_server_loop(p->server, (uint32_t)i);
+        if (!loop_post(loop, reader_drain, p->readers[i]) ||
+            !loop_post(loop, live_drain, p->lives[i])) {
             log_warn(p->log, log_event("stop.hurry_failed"));
         }
     }
@@ -153,19 +184,30 @@ static bool drain(struct process *p) {
 
 static void release(struct process *p) {
     if (p->pg != NULL) {
-        view_pg_stop(p->pg);
+        pg_pool_stop(p->pg);
+    }
+    if (p->log_pg != NULL) {
+        view_log_pg_stop(p->log_pg);
     }
     for (size_t i = 0; i < p->thread_count; i++) {
         view_redis_free(p->redis_views[i]);
-        view_pg_client_free(p->pg_clients[i]);
+        pg_pool_client_free(p->pg_clients[i]);
+        view_log_pg_client_free(p->log_clients[i]);
         reader_free(p->readers[i]);
     }
-    view_pg_free(p->pg);
+    pg_pool_free(p->pg);
+    view_log_pg_free(p->log_pg);
     http_server_free(p->server);
+    for (size_t i = 0; i < p->thread_count; i++) {
+        live_free(p->lives[i]);
+    }
     routes_release(&p->routes);
     mem_free(p->redis_views);
     mem_free(p->pg_clients);
     mem_free(p->readers);
+    mem_free(p->log_clients);
+    mem_free(p->logs);
+    mem_free(p->lives);
 }
 
 int main(int argc, char **argv) {

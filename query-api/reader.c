@@ -9,15 +9,15 @@
 #include "common/http/problem.h"
 
 enum {
-    ROW_LOOKS_MAX = 32,             /* looks of waiters at the row view in flight, per reader */
-    ROWS_AFTER_BEHIND_US = 250000,  /* the key view lives and is behind: it will get there */
-    ROWS_AFTER_MISSING_US = 100000, /* it has no such key: it may have lost it */
-    TICK_SLACK_US = 500,            /* who is due this soon is due now */
-    FIRST_LOOK_US = 250000,         /* even timeout_ms=0 waits so long for one view to answer */
+    ROW_LOOKS_MAX = 32,            /* looks of waiters at the row view in flight, per reader */
+    ROWS_AFTER_BEHIND_US = 250000, /* the key view lives and is behind: it will get there */
+    ROWS_AGAIN_US = 20000,         /* too many look at the row view now */
+    TICK_SLACK_US = 500,           /* who is due this soon is due now */
+    FIRST_LOOK_US = 250000,        /* even timeout_ms=0 waits so long for one view to answer */
     FIRST_LOOK_AGAIN_US = 1000,
     DRAIN_WAIT_US = 1000000,
     FREE_READS_MAX = 1024,
-    SCRATCH_BYTES_MAX = 512 * 1024,
+    SCRATCH_BYTES_MAX = 1024 * 1024,
 };
 
 enum source { SOURCE_REDIS, SOURCE_POSTGRESQL, SOURCE_NONE, SOURCES };
@@ -38,6 +38,7 @@ static const char *const outcome_names[OUTCOMES] = {"found",  "not_modified", "n
 struct reader {
     struct reader_options options;
     struct waiters waiters;
+    struct watch *watch;
     uint64_t timer;
     int64_t timer_due_us;
     size_t row_looks; /* of waiters, in flight */
@@ -124,7 +125,13 @@ static void finish(struct read *read, enum source source) {
     if (source != SOURCE_NONE) {
         http_respond_header(request, "Daybook-Source", str_from(source_names[source]));
     }
+    if (read->params.prefer_wait_s >= 0 && waits(read)) {
+        const struct str applied =
+            arena_printf(&request->arena, "wait=%" PRId64, read->params.prefer_wait_s);
+        http_respond_header(request, "Preference-Applied", applied);
+    }
     metric_add(reader->reads[source][outcome_of(request->response.status)], 1);
+    watch_remove(reader->watch, &read->watched);
     if (read->waiter.place > 0) {
         waiters_remove(&reader->waiters, &read->waiter);
         metric_set(reader->waiting, (int64_t)reader->waiters.count);
@@ -216,39 +223,47 @@ static void ask_rows_or_fail(struct read *read) {
     }
 }
 
+/* Nobody but the row view can answer this one, as things are. */
+static bool needs_rows(const struct read *read) {
+    return read->kind->answer_key == NULL || has_failed(read->keys_code);
+}
+
 /*
- * A waiting read looks at the row view where the key view can't tell: at once and at short
- * intervals when it is gone, now and then when it has no such key or stays behind.
+ * A waiting read looks at the row view where the key view can't tell: at once and again and again
+ * when it is gone, now and then when it has no such key or stays behind.
  */
 static void look_at_rows(struct read *read, int64_t now_us) {
     struct reader *reader = read->reader;
-    const int64_t interval_us =
-        waiters_interval_us(now_us - read->started_us, reader->waiters.count);
 
     if (read->rows_in_flight || now_us < read->rows_due_us || reader->row_looks >= ROW_LOOKS_MAX) {
         return;
     }
-    if (read->kind->answer_key == NULL || has_failed(read->keys_code)) {
-        read->rows_due_us = now_us + 2 * interval_us;
+    if (needs_rows(read)) {
+        read->rows_interval_us =
+            waiters_interval_us(now_us - read->started_us, reader->waiters.count);
     } else {
-        read->rows_due_us =
-            now_us + (read->keys_code == ERR_OK ? ROWS_AFTER_BEHIND_US : ROWS_AFTER_MISSING_US);
+        read->rows_interval_us = read->rows_interval_us < ROWS_AFTER_BEHIND_US
+                                     ? ROWS_AFTER_BEHIND_US
+                                     : 2 * read->rows_interval_us;
     }
+    read->rows_due_us = now_us + read->rows_interval_us;
     const enum err_code code = ask_rows(read);
     if (code == ERR_OK || code == ERR_LIMIT) {
         return; /* a full queue now says nothing about later */
     }
     read->rows_code = code;
-    if (read->kind->answer_key == NULL || has_failed(read->keys_code)) {
+    if (needs_rows(read)) {
         fail_unavailable(read);
     }
 }
 
 static void look_at_keys(struct read *read) {
     if (read->kind->answer_key == NULL || read->keys_in_flight) {
+        read->look_again = read->keys_in_flight;
         return;
     }
     const enum err_code code = ask_keys(read);
+    read->look_again = code == ERR_LIMIT;
     if (code != ERR_OK && code != ERR_LIMIT) {
         if (!has_failed(read->keys_code)) {
             read->rows_due_us = 0;
@@ -284,8 +299,14 @@ static void on_keys(void *arg, enum err_code code, const struct account_view *ac
         finish(read, SOURCE_REDIS);
     } else if (!waits(read)) {
         ask_rows_or_fail(read);
-    } else if (code != ERR_OK) {
-        look_at_rows(read, clock_monotonic_us());
+    } else {
+        if (read->look_again) {
+            read->look_again = false;
+            look_at_keys(read);
+        }
+        if (code != ERR_OK) {
+            look_at_rows(read, clock_monotonic_us());
+        }
     }
     read_free_if_done(read);
 }
@@ -338,22 +359,23 @@ static void arm(struct reader *reader) {
     assert(reader->timer != 0);
 }
 
-/* When a waiting read that looks now has to be looked at again. */
+/* When a waiting read has to be looked at again. */
 static int64_t next_look_us(const struct read *read, int64_t now_us) {
-    const int64_t next_us =
-        now_us + waiters_interval_us(now_us - read->started_us, read->reader->waiters.count);
+    const int64_t rows_us = read->rows_due_us > now_us ? read->rows_due_us : now_us + ROWS_AGAIN_US;
 
-    return next_us < read->deadline_us ? next_us : read->deadline_us;
+    return rows_us < read->deadline_us ? rows_us : read->deadline_us;
 }
 
 static void look(struct read *read, int64_t now_us) {
-    if (read->reader->draining && read->deadline_us > now_us + DRAIN_WAIT_US) {
+    struct reader *reader = read->reader;
+
+    if (reader->draining && read->deadline_us > now_us + DRAIN_WAIT_US) {
         read->deadline_us = now_us + DRAIN_WAIT_US;
     }
     if (now_us >= read->deadline_us && !read->seen &&
         (read->keys_in_flight || read->rows_in_flight) &&
         now_us < read->started_us + FIRST_LOOK_US) {
-        waiters_move(&read->reader->waiters, &read->waiter, now_us + FIRST_LOOK_AGAIN_US);
+        waiters_move(&reader->waiters, &read->waiter, now_us + FIRST_LOOK_AGAIN_US);
         return;
     }
     if (now_us >= read->deadline_us) {
@@ -361,10 +383,25 @@ static void look(struct read *read, int64_t now_us) {
         read_free_if_done(read);
         return;
     }
-    waiters_move(&read->reader->waiters, &read->waiter, next_look_us(read, now_us));
-    look_at_keys(read);
+    if (read->look_again) {
+        look_at_keys(read);
+    }
     look_at_rows(read, now_us);
+    if (read->request != NULL) {
+        waiters_move(&reader->waiters, &read->waiter, next_look_us(read, now_us));
+    }
     read_free_if_done(read);
+}
+
+/* Something has changed where the account lies, or it can't be told whether. */
+static void on_change(struct watched *watched) {
+    struct read *read = (struct read *)((char *)watched - offsetof(struct read, watched));
+
+    look_at_keys(read);
+    if (has_failed(read->keys_code)) {
+        waiters_move(&read->reader->waiters, &read->waiter, clock_monotonic_us());
+        arm(read->reader);
+    }
 }
 
 static void on_tick(void *arg) {
@@ -387,17 +424,21 @@ static void start_waiting(struct read *read) {
     const int64_t now_us = read->started_us;
 
     read->deadline_us = now_us + read->params.timeout_ms * 1000;
+    read->rows_due_us = read->kind->answer_key != NULL ? now_us + ROWS_AFTER_BEHIND_US : now_us;
     if (!waiters_add(&reader->waiters, &read->waiter, next_look_us(read, now_us))) {
         fail_overloaded(read, "too many requests wait for a version");
         return;
     }
     metric_set(reader->waiting, (int64_t)reader->waiters.count);
     if (read->kind->answer_key != NULL) {
-        read->rows_due_us = now_us + ROWS_AFTER_BEHIND_US;
+        watch_add(reader->watch, &read->watched, str_from(read->id));
         look_at_keys(read);
     }
-    if (read->kind->answer_key == NULL || has_failed(read->keys_code)) {
+    if (needs_rows(read)) {
         look_at_rows(read, now_us);
+    }
+    if (read->request != NULL) {
+        waiters_move(&reader->waiters, &read->waiter, next_look_us(read, now_us));
     }
     arm(reader);
 }
@@ -469,6 +510,7 @@ struct reader *reader_new(const struct reader_options *options) {
 
     reader->options = *options;
     waiters_init(&reader->waiters, options->waiters_max);
+    reader->watch = watch_new(options->loop, &options->keys, on_change);
     buf_init(&reader->scratch, SCRATCH_BYTES_MAX);
     register_metrics(reader);
     return reader;
@@ -489,6 +531,7 @@ void reader_free(struct reader *reader) {
         reader->unused = next;
     }
     waiters_release(&reader->waiters);
+    watch_free(reader->watch);
     buf_release(&reader->scratch);
     mem_free(reader);
 }

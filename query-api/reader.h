@@ -6,9 +6,10 @@
  *  1. A read of the present asks the key view; where that has no answer (down, slow, no such key,
  *     nonsense) the row view. A 404 comes from the row view only. A read of the past, a page or a
  *     list asks the row view alone.
- *  2. A read with min_version waits in a heap (waiters.h), not in a thread: both views are looked
- *     at again at growing intervals until one shows that version or later, or its time is up
- *     (504).
+ *  2. A read with min_version waits in a heap (waiters.h), not in a thread, until a view shows that
+ *     version or later, or its time is up (504). The key view is looked at again when something
+ *     has changed there (watch.h: one look for all that wait); the row view at growing intervals,
+ *     the longer the more wait.
  *  3. Everything of a read happens on its loop's thread, so nothing here needs a lock.
  *  4. An answered read may still be waited for by a view (it lost a race, or its time was up): it
  *     lives on without its request until the view has called back.
@@ -22,6 +23,7 @@
 #include "common/ports/row_view.h"
 #include "query-api/params.h"
 #include "query-api/waiters.h"
+#include "query-api/watch.h"
 
 struct reader;
 struct read;
@@ -44,15 +46,18 @@ struct read {
 
     /* The reader's own. */
     struct waiter waiter;
+    struct watched watched;
     int64_t started_us;
-    int64_t deadline_us;     /* of one with min_version */
-    int64_t rows_due_us;     /* when a waiting one may look at the row view again */
-    int64_t visible_version; /* the latest seen so far */
-    enum err_code keys_code; /* the last outcome */
+    int64_t deadline_us;      /* of one with min_version */
+    int64_t rows_due_us;      /* when a waiting one may look at the row view again */
+    int64_t rows_interval_us; /* the last wait for that; doubled each time */
+    int64_t visible_version;  /* the latest seen so far */
+    enum err_code keys_code;  /* the last outcome */
     enum err_code rows_code;
     bool seen; /* a view has said which version is visible, if any */
     bool keys_in_flight;
     bool rows_in_flight;
+    bool look_again;              /* something has changed since the key view was asked */
     struct read *next, *previous; /* among the reader's live reads */
 };
 

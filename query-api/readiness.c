@@ -13,6 +13,10 @@ void readiness_release(struct readiness *readiness) {
 }
 
 static void show(const struct readiness_store *store, bool another_is_up) {
+    if (store->optional && store->state != VIEW_UP) {
+        health_degrade(store->component, "%s", store->reason);
+        return;
+    }
     switch (store->state) {
     case VIEW_UP:
         health_ok(store->component);
@@ -41,7 +45,7 @@ static void on_change(void *arg, enum view_state state, const char *reason) {
     changed->state = state;
     (void)snprintf(changed->reason, sizeof(changed->reason), "%s", reason);
     for (size_t i = 0; i < readiness->count; i++) {
-        up += readiness->stores[i].state == VIEW_UP;
+        up += readiness->stores[i].state == VIEW_UP && !readiness->stores[i].optional;
     }
     for (size_t i = 0; i < readiness->count; i++) {
         show(&readiness->stores[i], up > 0);
@@ -49,14 +53,25 @@ static void on_change(void *arg, enum view_state state, const char *reason) {
     pthread_mutex_unlock(&readiness->lock);
 }
 
-struct view_state_listener readiness_listen(struct readiness *readiness, const char *name) {
+static struct view_state_listener listen_to(struct readiness *readiness, const char *name,
+                                            bool optional) {
     pthread_mutex_lock(&readiness->lock);
     assert(readiness->count < READINESS_STORES_MAX);
     struct readiness_store *store = &readiness->stores[readiness->count++];
-    *store = (struct readiness_store){.readiness = readiness, .state = VIEW_STARTING};
+    *store = (struct readiness_store){
+        .readiness = readiness, .state = VIEW_STARTING, .optional = optional};
     store->component = health_component(readiness->health, name);
     (void)snprintf(store->reason, sizeof(store->reason), "not reached yet");
     show(store, false);
     pthread_mutex_unlock(&readiness->lock);
     return (struct view_state_listener){.changed = on_change, .arg = store};
+}
+
+struct view_state_listener readiness_listen(struct readiness *readiness, const char *name) {
+    return listen_to(readiness, name, false);
+}
+
+struct view_state_listener readiness_listen_optional(struct readiness *readiness,
+                                                     const char *name) {
+    return listen_to(readiness, name, true);
 }

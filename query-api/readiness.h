@@ -6,6 +6,7 @@
  *   a store answers, but is not the right one not ready: an operator's task
  *   one lost                                  degraded: the other still answers (what it can)
  *   both lost                                 not ready
+ *   a store that only some queries need       degraded while it is lost, or was never reached
  *
  * So one lost store doesn't take all replicas out of a load balancer at once. Thread-safe.
  */
@@ -26,6 +27,7 @@ struct readiness_store {
     struct readiness *readiness;
     struct health_component *component;
     enum view_state state;
+    bool optional;
     char reason[HEALTH_REASON_BYTES];
 };
 
@@ -42,5 +44,7 @@ void readiness_release(struct readiness *readiness);
 /* Adds the component `name` and returns a listener for the adapter behind it. At most
  * READINESS_STORES_MAX. */
 struct view_state_listener readiness_listen(struct readiness *readiness, const char *name);
+/* The same for one that only some queries need. */
+struct view_state_listener readiness_listen_optional(struct readiness *readiness, const char *name);
 
 #endif

@@ -24,6 +24,12 @@ static const struct http_route own_routes[] = {
     {HTTP_GET, "/accounts/{id}", query_account, NULL, NULL},
     {HTTP_GET, "/accounts/{id}/balance", query_balance, NULL, NULL},
     {HTTP_GET, "/accounts/{id}/transactions", query_transactions, NULL, NULL},
+    {HTTP_GET, "/accounts/{id}/stream", query_account_live, NULL, NULL},
+    {HTTP_GET, "/activity", query_activity, NULL, NULL},
+    {HTTP_GET, "/events", query_events, NULL, NULL},
+    {HTTP_GET, "/events/stream", query_events_live, NULL, NULL}, /* before {event_id} */
+    {HTTP_GET, "/events/{event_id}", query_event, NULL, NULL},
+    {HTTP_GET, "/events/aggregate/{id}", query_stream_events, NULL, NULL},
     {HTTP_GET, "/openapi.json", get_openapi, NULL, NULL},
 };
 

@@ -5,9 +5,9 @@
 #include "common/base/mem.h"
 
 enum {
-    INTERVAL_MIN_US = 1000,
-    INTERVAL_MAX_US = 25000,
-    INTERVAL_PER_WAITER_US = 10, /* 10,000 waiters look 80,000 times a second at most */
+    INTERVAL_MIN_US = 2000,
+    INTERVAL_MAX_US = 50000,
+    INTERVAL_PER_WAITER_US = 1000, /* all together: at most 1,000 looks a second, for long ones */
     CAPACITY_FIRST = 64,
 };
 
@@ -102,7 +102,7 @@ void waiters_all_due(struct waiters *waiters, int64_t due_us) {
 
 int64_t waiters_interval_us(int64_t age_us, size_t count) {
     const int64_t max_us = INTERVAL_MAX_US + (int64_t)count * INTERVAL_PER_WAITER_US;
-    const int64_t wanted_us = age_us / 4;
+    const int64_t wanted_us = age_us / 2;
 
     return wanted_us < INTERVAL_MIN_US ? INTERVAL_MIN_US : wanted_us > max_us ? max_us : wanted_us;
 }

@@ -39,9 +39,9 @@ struct waiter *waiters_first(const struct waiters *waiters);
 void waiters_all_due(struct waiters *waiters, int64_t due_us);
 
 /*
- * How long one that has waited for age_us should wait until it looks again: from 1 ms, a quarter of
- * its age, to 25 ms and a little more when many wait, so that looking costs a bounded share of the
- * machine.
+ * How long one that has waited for age_us should wait until it looks at the row view again: from
+ * 2 ms, half its age, to 50 ms and 1 ms for each that waits, so that looking costs a bounded share
+ * of the machine.
  */
 int64_t waiters_interval_us(int64_t age_us, size_t count);
 

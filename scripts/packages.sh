@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and only those.
 #
-#   scripts/packages.sh ensure SET…     SET: build run test fuzz check compose debootstrap observability
+#   scripts/packages.sh ensure SET…     SET: build run test bench fuzz check compose debootstrap observability
 #
 # Asks nothing; needs root or sudo. Starts no service: while it installs, a policy-rc.d refuses every
 # start, no default PostgreSQL cluster is made, and services that came with it are not left enabled.
@@ -19,6 +19,7 @@ packages_of() {
         [ -n "${JAVA_HOME:-}" ] || command -v java >/dev/null || echo default-jre-headless
         [ -n "${KAFKA_HOME:-}" ] || echo maven ;;
     test) echo libcriterion-dev openssl ;;
+    bench) echo redis-tools webdis ;;
     fuzz) echo clang libclang-rt-dev ;; # libFuzzer comes with the compiler's runtime
     check) echo clang clang-tidy clang-format cppcheck shellcheck ;;
     compose) echo docker.io docker-compose iptables curl jq openssl maven ;;
@@ -106,7 +107,7 @@ if ! apt install --no-install-recommends "${missing[@]}"; then
     fi
 fi
 if command -v systemctl >/dev/null; then
-    for service in postgresql redis-server nginx prometheus prometheus-node-exporter docker; do
+    for service in postgresql redis-server nginx prometheus prometheus-node-exporter docker webdis; do
         if ! grep -qE "^$service(-light)?\$" <<<"$present"; then
             "${as_root[@]}" systemctl disable "$service" >>"$log" 2>&1 || true
         fi

@@ -424,6 +424,7 @@ start_projector() {
 start_query_api() {
     service query-api daybook-query-api "$query_port" \
         DAYBOOK_READ_DATABASE_URL="$(pg_url query "$PW_QUERY" daybook_read)" \
+        DAYBOOK_LOG_DATABASE_URL="$(pg_url query "$PW_QUERY" daybook_write)" \
         DAYBOOK_REDIS_URL="$(redis_query_url)"
 }
 start_gateway() {
@@ -676,6 +677,7 @@ export DAYBOOK_TEST_COMMAND_URL=$(pg_url command "$PW_COMMAND" daybook_write)
 export DAYBOOK_TEST_RELAY_URL=$(pg_url relay "$PW_RELAY" daybook_write)
 export DAYBOOK_TEST_PROJECTOR_URL=$(pg_url projector "$PW_PROJECTOR" daybook_read)
 export DAYBOOK_TEST_QUERY_URL=$(pg_url query "$PW_QUERY" daybook_read)
+export DAYBOOK_TEST_LOG_URL=$(pg_url query "$PW_QUERY" daybook_write)
 export DAYBOOK_TEST_WRITE_ADMIN_URL=$(pg_url migrator "$PW_MIGRATOR" daybook_write)
 export DAYBOOK_TEST_READ_ADMIN_URL=$(pg_url migrator "$PW_MIGRATOR" daybook_read)
 export DAYBOOK_TEST_SUPERUSER_URL='postgresql://$(superuser)@/daybook_write?host=$socket_dir&port=$pg_port'

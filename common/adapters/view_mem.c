@@ -24,15 +24,19 @@ struct view_mem {
     size_t account_count;
     struct line_record *lines; /* in the order added */
     size_t line_count;
+    struct activity_line activity[VIEW_MEM_ACTIVITY_MAX]; /* by day and currency */
+    size_t activity_count;
     enum view_mem_mood key_mood, row_mood;
-    size_t key_calls, row_calls;
+    size_t key_calls, row_calls, mark_calls;
+    uint64_t mark; /* counts changes of keys */
 };
 
 struct call {
     struct call *next;
     char id[STREAM_ID_BYTES_MAX + 1];
     struct row_query query;
-    key_view_fn *key_done; /* one of the two */
+    key_view_fn *key_done; /* one of the three */
+    key_mark_fn *mark_done;
     row_view_fn *row_done;
     void *arg;
 };
@@ -98,12 +102,14 @@ void view_mem_put_key(struct view_mem *store, struct str id, const struct accoun
     struct account_record *record = find_or_add(store, id);
     record->key = *account;
     record->has_key = true;
+    store->mark++;
     pthread_mutex_unlock(&store->lock);
 }
 
 void view_mem_drop_key(struct view_mem *store, struct str id) {
     pthread_mutex_lock(&store->lock);
     find_or_add(store, id)->has_key = false;
+    store->mark++;
     pthread_mutex_unlock(&store->lock);
 }
 
@@ -126,6 +132,13 @@ void view_mem_add_line(struct view_mem *store, struct str id, const struct state
     pthread_mutex_unlock(&store->lock);
 }
 
+void view_mem_add_activity(struct view_mem *store, const struct activity_line *line) {
+    pthread_mutex_lock(&store->lock);
+    assert(store->activity_count < VIEW_MEM_ACTIVITY_MAX);
+    store->activity[store->activity_count++] = *line;
+    pthread_mutex_unlock(&store->lock);
+}
+
 void view_mem_set_moods(struct view_mem *store, enum view_mem_mood keys, enum view_mem_mood rows) {
     pthread_mutex_lock(&store->lock);
     store->key_mood = keys;
@@ -136,6 +149,13 @@ void view_mem_set_moods(struct view_mem *store, enum view_mem_mood keys, enum vi
 size_t view_mem_key_calls(struct view_mem *store) {
     pthread_mutex_lock(&store->lock);
     const size_t calls = store->key_calls;
+    pthread_mutex_unlock(&store->lock);
+    return calls;
+}
+
+size_t view_mem_mark_calls(struct view_mem *store) {
+    pthread_mutex_lock(&store->lock);
+    const size_t calls = store->mark_calls;
     pthread_mutex_unlock(&store->lock);
     return calls;
 }
@@ -188,6 +208,14 @@ static enum err_code read_past(const struct view_mem *store, const struct row_qu
     return ERR_OK;
 }
 
+static bool fits_filters(const struct statement_line *line, const struct row_query *query) {
+    const bool until_any = query->to_us == 0 || query->to_us == INT64_MAX;
+
+    return (query->kind.len == 0 || str_eq(str_from(line->kind), query->kind)) &&
+           line->recorded_at_us >= query->from_us &&
+           (until_any || line->recorded_at_us < query->to_us);
+}
+
 static enum err_code read_statement(const struct view_mem *store, const struct row_query *query,
                                     struct row_result *out) {
     struct statement_line *lines = mem_array(query->limit, sizeof(*lines));
@@ -199,7 +227,8 @@ static enum err_code read_statement(const struct view_mem *store, const struct r
             continue;
         }
         out->head_version = out->head_version == 0 ? line->version : out->head_version;
-        if (query->before_version > 0 && line->version >= query->before_version) {
+        if ((query->before_version > 0 && line->version >= query->before_version) ||
+            !fits_filters(line, query)) {
             continue;
         }
         if (out->count == query->limit) {
@@ -211,23 +240,73 @@ static enum err_code read_statement(const struct view_mem *store, const struct r
     return out->head_version > 0 ? ERR_OK : ERR_NOT_FOUND;
 }
 
+/* Less than 0: a comes first. */
+static int compare_accounts(const struct account_record *a, const struct account_record *b,
+                            bool by_balance) {
+    if (by_balance && a->row.balance_minor != b->row.balance_minor) {
+        return a->row.balance_minor > b->row.balance_minor ? -1 : 1;
+    }
+    return str_cmp(str_from(a->id), str_from(b->id));
+}
+
+/* The first one that fits behind `after` (NULL: at all). */
+static const struct account_record *next_account(const struct view_mem *store,
+                                                 const struct row_query *query,
+                                                 const struct account_record *after) {
+    const bool by_balance = query->read == ROW_READ_ACCOUNTS_BY_BALANCE;
+    const struct account_record *found = NULL;
+
+    for (size_t i = 0; i < store->account_count; i++) {
+        const struct account_record *record = &store->accounts[i];
+        const struct str currency = str_from(query->currency);
+        if (record->has_row &&
+            (query->status.len == 0 ||
+             str_eq(query->status, str_from(account_status_name(record->row.status)))) &&
+            (currency.len == 0 || str_eq(currency, str_from(record->row.currency))) &&
+            (after == NULL || compare_accounts(record, after, by_balance) > 0) &&
+            (found == NULL || compare_accounts(record, found, by_balance) < 0)) {
+            found = record;
+        }
+    }
+    return found;
+}
+
 static enum err_code read_accounts(const struct view_mem *store, const struct row_query *query,
                                    struct row_result *out) {
     struct account_line *lines = mem_array(query->limit, sizeof(*lines));
+    struct account_record start = {.row = {.balance_minor = query->balance_minor}};
+    const bool copied = str_copy(start.id, sizeof(start.id), query->id);
+    const struct account_record *record = NULL;
 
+    assert(copied);
+    (void)copied;
     out->accounts = lines;
-    for (size_t i = 0; i < store->account_count; i++) {
-        const struct account_record *record = &store->accounts[i];
-        if (!record->has_row || str_cmp(str_from(record->id), query->id) <= 0) {
-            continue;
-        }
-        if (out->count == query->limit) {
-            out->more = true;
-            break;
-        }
-        struct account_line *line = &lines[out->count++];
+    record = next_account(store, query, query->id.len > 0 ? &start : NULL);
+    for (; record != NULL && out->count < query->limit; out->count++) {
+        struct account_line *line = &lines[out->count];
         memcpy(line->id, record->id, sizeof(line->id));
         line->account = record->row;
+        record = next_account(store, query, record);
+    }
+    out->more = record != NULL;
+    return ERR_OK;
+}
+
+static enum err_code read_activity(const struct view_mem *store, const struct row_query *query,
+                                   struct row_result *out) {
+    struct activity_line *lines = mem_array(store->activity_count + 1, sizeof(*lines));
+
+    out->activity = lines;
+    for (size_t i = 0; i < store->activity_count; i++) {
+        const struct activity_line *line = &store->activity[i];
+        out->updated_at_us = line->day_us;
+        if (line->day_us >= query->from_us && line->day_us < query->to_us) {
+            if (out->count == query->limit) {
+                out->more = true;
+                break;
+            }
+            lines[out->count++] = *line;
+        }
     }
     return ERR_OK;
 }
@@ -251,7 +330,10 @@ static enum err_code read_rows(struct view_mem *store, const struct row_query *q
     case ROW_READ_STATEMENT:
         return read_statement(store, query, out);
     case ROW_READ_ACCOUNTS:
+    case ROW_READ_ACCOUNTS_BY_BALANCE:
         return read_accounts(store, query, out);
+    case ROW_READ_ACTIVITY:
+        return read_activity(store, query, out);
     default:
         assert(false);
         return ERR_INTERNAL;
@@ -274,6 +356,14 @@ static void answer_key(struct view_mem *store, const struct call *call) {
     call->key_done(call->arg, code, code == ERR_OK ? &account : NULL);
 }
 
+static void answer_mark(struct view_mem *store, const struct call *call) {
+    pthread_mutex_lock(&store->lock);
+    const enum err_code code = store->key_mood == VIEW_MEM_WELL ? ERR_OK : ERR_TIMEOUT;
+    const uint64_t mark = store->mark;
+    pthread_mutex_unlock(&store->lock);
+    call->mark_done(call->arg, code, mark);
+}
+
 static void answer_rows(struct view_mem *store, const struct call *call) {
     struct row_result result = {.code = ERR_TIMEOUT};
 
@@ -286,14 +376,16 @@ static void answer_rows(struct view_mem *store, const struct call *call) {
     union {
         const void *in;
         void *out;
-    } lines = {.in = result.lines}, accounts = {.in = result.accounts};
+    } lines = {.in = result.lines}, accounts = {.in = result.accounts},
+      activity = {.in = result.activity};
     mem_free(lines.out);
     mem_free(accounts.out);
+    mem_free(activity.out);
 }
 
 static bool is_silent(struct view_mem *store, const struct call *call) {
     pthread_mutex_lock(&store->lock);
-    const enum view_mem_mood mood = call->key_done != NULL ? store->key_mood : store->row_mood;
+    const enum view_mem_mood mood = call->row_done == NULL ? store->key_mood : store->row_mood;
     pthread_mutex_unlock(&store->lock);
     return mood == VIEW_MEM_SILENT;
 }
@@ -326,6 +418,8 @@ static void answer_all(void *arg) {
         }
         if (call->key_done != NULL) {
             answer_key(client->store, call);
+        } else if (call->mark_done != NULL) {
+            answer_mark(client->store, call);
         } else {
             answer_rows(client->store, call);
         }
@@ -375,6 +469,25 @@ static enum err_code get_account(void *self, struct str id, key_view_fn *done, v
     return code == ERR_OK ? take(client, id, &(struct call){.key_done = done, .arg = arg}) : code;
 }
 
+static int32_t get_place(void *self, struct str id) {
+    (void)self;
+    (void)id;
+    return 0;
+}
+
+static enum err_code get_mark(void *self, int32_t place, key_mark_fn *done, void *arg) {
+    struct view_mem_client *client = self;
+
+    (void)place;
+    pthread_mutex_lock(&client->store->lock);
+    const enum err_code code = refusal(client->store->key_mood);
+    client->store->mark_calls += code == ERR_OK;
+    pthread_mutex_unlock(&client->store->lock);
+    return code == ERR_OK
+               ? take(client, (struct str){"", 0}, &(struct call){.mark_done = done, .arg = arg})
+               : code;
+}
+
 static enum err_code get_rows(void *self, const struct row_query *query, row_view_fn *done,
                               void *arg) {
     struct view_mem_client *client = self;
@@ -409,7 +522,11 @@ void view_mem_client_free(struct view_mem_client *client) {
 }
 
 struct key_view view_mem_keys(struct view_mem_client *client) {
-    return (struct key_view){.self = client, .account = get_account};
+    return (struct key_view){.self = client,
+                             .place_count = 1,
+                             .account = get_account,
+                             .place = get_place,
+                             .mark = get_mark};
 }
 
 struct row_view view_mem_rows(struct view_mem_client *client) {

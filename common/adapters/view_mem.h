@@ -8,7 +8,7 @@
 #include "common/ports/row_view.h"
 #include "common/runtime/loop.h"
 
-enum { VIEW_MEM_ACCOUNTS_MAX = 4096, VIEW_MEM_LINES_MAX = 65536 };
+enum { VIEW_MEM_ACCOUNTS_MAX = 4096, VIEW_MEM_LINES_MAX = 65536, VIEW_MEM_ACTIVITY_MAX = 64 };
 
 /* How a half of the store behaves. */
 enum view_mem_mood {
@@ -33,9 +33,13 @@ void view_mem_put_row(struct view_mem *store, struct str id, const struct accoun
 /* Appends to the account's statement; versions must rise by one. */
 void view_mem_add_line(struct view_mem *store, struct str id, const struct statement_line *line);
 
+/* In the order of days and currencies. */
+void view_mem_add_activity(struct view_mem *store, const struct activity_line *line);
+
 void view_mem_set_moods(struct view_mem *store, enum view_mem_mood keys, enum view_mem_mood rows);
 /* How many calls each half has taken so far. */
 size_t view_mem_key_calls(struct view_mem *store);
+size_t view_mem_mark_calls(struct view_mem *store);
 size_t view_mem_row_calls(struct view_mem *store);
 
 struct view_mem_client *view_mem_client_new(struct view_mem *store, struct loop *loop);

@@ -18,7 +18,4 @@ MUST_CHECK enum err_code view_pg_sql_run(struct pg_conn *connection, const struc
                                          struct row_result *out, struct err *err);
 void view_pg_sql_release(struct row_result *result);
 
-/* Asks the server for a sign of life; drops the connection when there is none. */
-MUST_CHECK enum err_code view_pg_sql_probe(struct pg_conn *connection, struct err *err);
-
 #endif

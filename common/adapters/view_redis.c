@@ -457,34 +457,63 @@ static void step(void *arg) {
 
 /* --- accounts --- */
 
+static void learn_model(struct view_redis *view, int32_t partition, const redisReply *reply) {
+    struct sink_checkpoint at = {0};
+    const bool known = reply->type == REDIS_REPLY_STRING &&
+                       redis_model_parse_checkpoint(str_of(reply->str, reply->len), &at);
+
+    view->models[partition] = known ? at.model : 0;
+}
+
 /* Which model of a partition is live stands in its checkpoint; see redis_model.h. */
 static void on_checkpoint(redisAsyncContext *connection, void *raw, void *arg) {
     struct view_redis *view = connection->data;
     const int32_t partition = ((const struct call *)arg)->partition;
-    const redisReply *reply = raw;
-    struct sink_checkpoint at = {0};
 
     if (answered(view, arg, raw)) {
-        const bool known = reply->type == REDIS_REPLY_STRING &&
-                           redis_model_parse_checkpoint(str_of(reply->str, reply->len), &at);
-        view->models[partition] = known ? at.model : 0;
+        learn_model(view, partition, raw);
     }
+}
+
+/* Who writes to a partition writes its checkpoint in the same step: it is the partition's mark. */
+static void on_mark(redisAsyncContext *connection, void *raw, void *arg) {
+    struct view_redis *view = connection->data;
+    const struct call call = *(struct call *)arg;
+    const redisReply *reply = raw;
+    uint64_t mark = 0;
+
+    const bool has_answer = answered(view, arg, raw);
+    if (view->closing) {
+        return;
+    }
+    if (has_answer) {
+        learn_model(view, call.partition, reply);
+        mark = reply->type == REDIS_REPLY_STRING
+                   ? hash_fnv1a(HASH_FNV1A_START, str_of(reply->str, reply->len))
+                   : 0;
+    }
+    call.mark_done(call.arg, has_answer ? ERR_OK : view->lost_code, mark);
+}
+
+static struct call *ask_checkpoint(struct view_redis *view, int32_t partition,
+                                   redisCallbackFn *fn) {
+    char key[64];
+    const char *argv[] = {"GET", key};
+    struct call *call = calls_push(&view->calls);
+
+    view->asked[partition] = true;
+    (void)snprintf(key, sizeof(key), "{p%d}:checkpoint:accounts", partition);
+    call->partition = partition;
+    if (redisAsyncCommandArgv(view->connection, fn, call, 2, argv, NULL) != REDIS_OK) {
+        assert(false);
+    }
+    return call;
 }
 
 /* Before the accounts of a turn, so that its answer comes before theirs. */
 static void ask_model(struct view_redis *view, int32_t partition) {
-    char key[64];
-    const char *argv[] = {"GET", key};
-
-    if (view->asked[partition]) {
-        return;
-    }
-    view->asked[partition] = true;
-    (void)snprintf(key, sizeof(key), "{p%d}:checkpoint:accounts", partition);
-    struct call *call = calls_push(&view->calls);
-    call->partition = partition;
-    if (redisAsyncCommandArgv(view->connection, on_checkpoint, call, 2, argv, NULL) != REDIS_OK) {
-        assert(false);
+    if (!view->asked[partition]) {
+        (void)ask_checkpoint(view, partition, on_checkpoint);
     }
 }
 
@@ -550,6 +579,28 @@ static enum err_code get_account(void *self, struct str id, key_view_fn *done, v
     return ERR_OK;
 }
 
+static int32_t get_place(void *self, struct str id) {
+    const struct view_redis *view = self;
+
+    return hash_kafka_partition(id, view->options.partitions);
+}
+
+static enum err_code get_mark(void *self, int32_t place, key_mark_fn *done, void *arg) {
+    struct view_redis *view = self;
+
+    if (view->phase != PHASE_READY) {
+        return ERR_UNAVAILABLE;
+    }
+    if (view->calls.count >= view->options.in_flight_max) {
+        return ERR_LIMIT;
+    }
+    struct call *call = ask_checkpoint(view, place, on_mark);
+    call->mark_done = done;
+    call->arg = arg;
+    arm_limit(view);
+    return ERR_OK;
+}
+
 /* --- life --- */
 
 enum err_code view_redis_new(const struct view_redis_options *options, struct view_redis **out,
@@ -592,5 +643,9 @@ void view_redis_free(struct view_redis *view) {
 }
 
 struct key_view view_redis_keys(struct view_redis *view) {
-    return (struct key_view){.self = view, .account = get_account};
+    return (struct key_view){.self = view,
+                             .place_count = view->options.partitions,
+                             .account = get_account,
+                             .place = get_place,
+                             .mark = get_mark};
 }

@@ -19,6 +19,7 @@ struct call *calls_push(struct calls *calls) {
     }
     call->next = NULL;
     call->done = NULL;
+    call->mark_done = NULL;
     call->arg = NULL;
     call->sent_us = clock_monotonic_us();
     call->partition = 0;

@@ -6,7 +6,8 @@
 
 struct call {
     struct call *next;
-    key_view_fn *done; /* NULL: one of the view's own */
+    key_view_fn *done; /* NULL: one of the view's own, or for a mark */
+    key_mark_fn *mark_done;
     void *arg;
     int64_t sent_us;
     int32_t partition;

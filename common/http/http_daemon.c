@@ -25,7 +25,7 @@
 #include "common/base/clock.h"
 
 /* What MHD may use for one connection's request line, headers and answer's headers. */
-enum { CONNECTION_MEMORY_BYTES = 16 * 1024 };
+enum { CONNECTION_MEMORY_BYTES = 16 * 1024, STREAM_BLOCK_BYTES = 1024 };
 
 /* --- headers --- */
 
@@ -60,25 +60,69 @@ size_t http_request_header_count(const struct http_request *request, const char 
 
 /* --- answering --- */
 
-static enum MHD_Result answer(struct exchange *exchange) {
-    struct http_request *request = &exchange->public;
-    struct http_response *response = &request->response;
-    struct http_server *server = exchange->thread->server;
+/* MHD wants more of a stream. */
+static ssize_t on_stream(void *arg, uint64_t position, char *out, size_t max) {
+    struct http_stream *stream = arg;
+    const size_t count = http_stream_read(stream, out, max);
+
+    (void)position;
+    if (count > 0) {
+        return (ssize_t)count;
+    }
+    switch (stream->state) {
+    case HTTP_STREAM_ENDED:
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    case HTTP_STREAM_CUT:
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    case HTTP_STREAM_OPEN:
+    default:
+        stream->suspended = true;
+        MHD_suspend_connection(stream->exchange->connection);
+        return 0;
+    }
+}
+
+static void continue_streams(struct server_thread *thread) {
+    while (thread->streams_due != NULL) {
+        struct http_stream *stream = thread->streams_due;
+        thread->streams_due = stream->next_due;
+        stream->due = false;
+        stream->suspended = false;
+        MHD_resume_connection(stream->exchange->connection);
+    }
+}
+
+static struct MHD_Response *make_response(struct exchange *exchange) {
+    const struct http_response *response = &exchange->public.response;
     union {
         const char *in;
         void *out;
     } body = {.in = response->body.ptr};
 
-    exchange->state = EXCHANGE_ANSWERED;
+    if (exchange->stream != NULL && !exchange->public.head_only) {
+        /* No deadline: who writes to it sees to slow clients. */
+        http_peer_hold(exchange->peer);
+        http_peer_limit_unsent(exchange->peer);
+        return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, on_stream,
+                                                 exchange->stream, NULL);
+    }
     http_peer_work(exchange->thread, exchange->peer);
     /* The arena outlives the response: it is cleared when MHD says that the request is over. MHD
      * itself leaves the body out for HEAD and 304, and says its length. */
-    struct MHD_Response *mhd =
-        MHD_create_response_from_buffer(response->body.len, body.out, MHD_RESPMEM_PERSISTENT);
+    return MHD_create_response_from_buffer(response->body.len, body.out, MHD_RESPMEM_PERSISTENT);
+}
+
+static enum MHD_Result answer(struct exchange *exchange) {
+    struct http_request *request = &exchange->public;
+    struct http_response *response = &request->response;
+    struct http_server *server = exchange->thread->server;
+
+    exchange->state = EXCHANGE_ANSWERED;
+    struct MHD_Response *mhd = make_response(exchange);
     if (mhd == NULL) {
         return MHD_NO;
     }
-    if (response->content_type != NULL && response->body.len > 0) {
+    if (response->content_type != NULL && (response->body.len > 0 || exchange->stream != NULL)) {
         (void)MHD_add_response_header(mhd, "Content-Type", response->content_type);
     }
     for (size_t i = 0; i < response->header_count; i++) {
@@ -224,6 +268,7 @@ static void on_over(void *arg, struct MHD_Connection *connection, void **context
     if (exchange->in_flight) {
         atomic_fetch_sub(&exchange->thread->server->in_flight, 1);
     }
+    http_stream_over(exchange);
     http_peer_wait(exchange->thread, exchange->peer);
     http_exchange_recycle(exchange);
     *context = NULL;
@@ -256,6 +301,7 @@ static void on_turn(void *arg) {
     thread->turn_began_at_us = clock_monotonic_us();
     thread->run_again = false;
     resume_completed(thread);
+    continue_streams(thread);
     (void)MHD_run(thread->daemon);
     metric_set(thread->server->connections_gauge, atomic_load(&thread->server->connections));
     metric_set(thread->server->in_flight_gauge, (int64_t)atomic_load(&thread->server->in_flight));
@@ -263,7 +309,8 @@ static void on_turn(void *arg) {
     if (until_us >= 0) {
         loop_sleep_at_most(thread->loop, until_us);
     }
-    if (thread->run_again || atomic_load(&thread->completions) != NULL) {
+    if (thread->run_again || thread->streams_due != NULL ||
+        atomic_load(&thread->completions) != NULL) {
         loop_sleep_at_most(thread->loop, 0);
     } else if (MHD_get_timeout(thread->daemon, &timeout_ms) == MHD_YES) {
         loop_sleep_at_most(thread->loop, (int64_t)timeout_ms * 1000);

@@ -6,6 +6,7 @@
  *                    the one file that includes microhttpd
  *   http_dispatch.c  from a complete request to its handler or its refusal
  *   http_peers.c     connections: their number, their deadlines
+ *   http_stream.c    answers without an end
  *   http_request.c   the memory of requests, and what handlers call
  *   http_metrics.c   counting answers
  *   http_trace.c     a span per request
@@ -19,6 +20,7 @@
 
 #include "common/base/uuid.h"
 #include "common/http/http_server.h"
+#include "common/http/http_stream.h"
 
 struct MHD_Connection;
 struct MHD_Daemon;
@@ -64,10 +66,32 @@ struct exchange {
     struct str uri; /* raw, with the query; in the arena */
     bool uri_too_long;
     bool body_too_large;
-    uint64_t discarded_bytes; /* of a body that is too large */
-    bool in_flight;           /* counted in the server's in_flight */
-    struct span *span;        /* when this request is recorded; in the arena */
-    struct exchange *next;    /* in the completion list or the free list */
+    uint64_t discarded_bytes;   /* of a body that is too large */
+    bool in_flight;             /* counted in the server's in_flight */
+    struct http_stream *stream; /* the answer, when it is one; owned until the request is over */
+    struct span *span;          /* when this request is recorded; in the arena */
+    struct exchange *next;      /* in the completion list or the free list */
+};
+
+enum {
+    HTTP_STREAM_KEEP_BYTES = 4096, /* of its buffer, while nothing waits */
+    /* What the kernel holds for a client that doesn't take it (it doubles the number). */
+    HTTP_STREAM_SOCKET_BYTES = 64 * 1024,
+};
+
+enum http_stream_state { HTTP_STREAM_OPEN, HTTP_STREAM_ENDED, HTTP_STREAM_CUT };
+
+struct http_stream {
+    struct exchange *exchange;
+    http_stream_closed_fn *closed;
+    void *arg;
+    struct buf buffer;
+    size_t read; /* of the buffer: up to here it went to the client */
+    uint64_t taken;
+    enum http_stream_state state;
+    bool suspended; /* its connection sleeps: there is nothing to send */
+    bool due;       /* in the thread's streams_due */
+    struct http_stream *next_due;
 };
 
 /* See http_peers.c. The one there longest first. */
@@ -94,6 +118,7 @@ struct server_thread {
     size_t peer_count;                      /* all, also those held and cut off */
     size_t cut_off_count;                   /* of them */
     size_t peers_max;                       /* this thread's share of connections_max */
+    struct http_stream *streams_due;        /* to be continued at the end of the turn */
     _Atomic(struct exchange *) completions; /* newest first; pushed by any thread */
     struct exchange *free_list;
     size_t free_count;
@@ -148,6 +173,10 @@ void http_peer_work(struct server_thread *thread, struct http_peer *peer);
 void http_peer_hold(struct http_peer *peer);
 /* False: it came when the thread was full, and the thread still is. */
 bool http_peer_has_place(const struct server_thread *thread, struct http_peer *peer);
+/* Closes the connection now. */
+void http_peer_cut_off(struct server_thread *thread, struct http_peer *peer, enum http_closed why);
+/* Its answer is a stream: the kernel keeps only so much for a client that doesn't take it. */
+void http_peer_limit_unsent(const struct http_peer *peer);
 /* Cuts off who is late; returns the time to the next deadline, -1: there is none. */
 int64_t http_peers_cut_off(struct server_thread *thread);
 
@@ -157,6 +186,13 @@ struct exchange *http_exchange_new(struct server_thread *thread);
 void http_exchange_recycle(struct exchange *exchange);
 /* Frees what the thread keeps for its next requests. */
 void http_exchange_free_all(struct server_thread *thread);
+
+/* http_stream.c */
+
+/* Moves what waits to `out`. 0: nothing waits. */
+size_t http_stream_read(struct http_stream *stream, char *out, size_t max);
+/* The request is over, and so is its stream, if it has one. */
+void http_stream_over(struct exchange *exchange);
 
 /* http_metrics.c */
 

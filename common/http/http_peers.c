@@ -76,6 +76,19 @@ static void cut_off(struct server_thread *thread, struct http_peer *peer) {
     (void)shutdown(peer->fd, SHUT_RDWR);
 }
 
+void http_peer_cut_off(struct server_thread *thread, struct http_peer *peer, enum http_closed why) {
+    if (!peer->cut_off) {
+        cut_off(thread, peer);
+        metric_add(thread->server->closed[why], 1);
+    }
+}
+
+void http_peer_limit_unsent(const struct http_peer *peer) {
+    const int bytes = HTTP_STREAM_SOCKET_BYTES;
+
+    (void)setsockopt(peer->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
 static bool is_over_limit(const struct server_thread *thread) {
     return thread->peer_count - thread->cut_off_count > thread->peers_max;
 }

@@ -77,13 +77,14 @@ static size_t count_segments(struct str path) {
     return count;
 }
 
-/* Does the raw path fit the pattern? Parameters are collected undecoded. */
-static bool fits(struct str pattern, struct str path, struct http_param *params, size_t *count) {
+/* Does the raw path, of so many segments, fit the pattern? Parameters are collected undecoded. */
+static bool fits(struct str pattern, struct str path, size_t segments, struct http_param *params,
+                 size_t *count) {
     *count = 0;
-    if (count_segments(pattern) != count_segments(path)) {
+    if (count_segments(pattern) != segments) {
         return false;
     }
-    for (size_t left = count_segments(path); left > 0; left--) {
+    for (size_t left = segments; left > 0; left--) {
         const struct str want = next_segment(&pattern);
         const struct str have = next_segment(&path);
         if (want.len > 2 && want.ptr[0] == '{') {
@@ -118,12 +119,16 @@ enum router_verdict router_match(const struct http_route *routes, size_t count,
     struct http_param params[HTTP_PATH_PARAMS_MAX];
     unsigned methods = 0;
     size_t param_count = 0;
+    const size_t segments = count_segments(path);
 
     *found = NULL;
     for (size_t i = 0; i < count; i++) {
         size_t fitted = 0;
         struct http_param here[HTTP_PATH_PARAMS_MAX];
-        if (!fits(str_from(routes[i].path), path, here, &fitted)) {
+        /* Most are told apart by how they begin. */
+        const size_t literal = strcspn(routes[i].path, "{");
+        if (path.len < literal || memcmp(path.ptr, routes[i].path, literal) != 0 ||
+            !fits(str_from(routes[i].path), path, segments, here, &fitted)) {
             continue;
         }
         methods |= 1u << routes[i].method;

@@ -38,14 +38,26 @@ static inline enum account_status account_view_status(struct str name) {
  */
 typedef void key_view_fn(void *arg, enum err_code code, const struct account_view *account);
 
+/* As above, but for ERR_NOT_FOUND and ERR_CORRUPT. */
+typedef void key_mark_fn(void *arg, enum err_code code, uint64_t mark);
+
 struct key_view {
     void *self;
+    int32_t place_count; /* 1 … */
     /*
      * ERR_OK: `done` will be called exactly once, later (never inside this call), within the view's
      * time limit. Otherwise it won't: ERR_UNAVAILABLE: not connected; ERR_LIMIT: too many requests
      * in flight. `id` is borrowed for the call.
      */
     enum err_code (*account)(void *self, struct str id, key_view_fn *done, void *arg);
+    /* Each account lies in one place, by its id alone. */
+    int32_t (*place)(void *self, struct str id);
+    /*
+     * Every place has a mark, which changes in the same step as any account there. Who asks for the
+     * mark and then for an account misses nothing: what the account does not show yet changes the
+     * mark. Returns as above.
+     */
+    enum err_code (*mark)(void *self, int32_t place, key_mark_fn *done, void *arg);
 };
 
 #endif

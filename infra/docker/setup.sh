@@ -49,6 +49,7 @@ secrets() {
     put projector read-url 10003 "$(postgres_url projector "$projector" daybook_read)"
     put projector redis-url 10003 "redis://:$redis@redis:6379/0"
     put query-api read-url 10004 "$(postgres_url query "$query" daybook_read)"
+    put query-api log-url 10004 "$(postgres_url query "$query" daybook_write)"
     put query-api redis-url 10004 "redis://query:$redis_query@redis:6379/0"
     put grafana password 472 "$grafana"
     echo 'secrets are there'

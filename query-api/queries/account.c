@@ -14,7 +14,7 @@ static void put_whole(struct read *read, const struct account_view *account) {
         return;
     }
     buf_put_char(body, '\n');
-    answer_json_of_version(read, body, account->version);
+    answer_json_of_version(read, body, account->version, account->updated_at_us);
 }
 
 static void put_balance(struct read *read, const struct account_view *account) {
@@ -29,7 +29,7 @@ static void put_balance(struct read *read, const struct account_view *account) {
     }
     buf_printf(body, ",\"currency\":\"%s\",\"version\":%" PRId64 "}\n", account->currency,
                account->version);
-    answer_json_of_version(read, body, account->version);
+    answer_json_of_version(read, body, account->version, account->updated_at_us);
 }
 
 /* The account is known, but was not there at the moment asked for. */

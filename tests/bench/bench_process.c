@@ -33,7 +33,8 @@ pid_t bench_start(const char *const *argv, const char *const *variables, const c
     for (size_t i = 0; argv[i] != NULL && i + 1 < sizeof(args) / sizeof(args[0]); i++) {
         args[i] = strdup(argv[i]);
     }
-    (void)execv(args[0], args);
+    (void)prctl(PR_SET_PDEATHSIG, SIGTERM); /* also when the benchmark gives up */
+    (void)execvp(args[0], args);
     _exit(127);
 }
 

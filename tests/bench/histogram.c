@@ -45,3 +45,11 @@ int64_t histogram_at(const struct histogram *histogram, double share) {
     }
     return histogram->max;
 }
+
+void histogram_merge(struct histogram *histogram, const struct histogram *from) {
+    for (unsigned i = 0; i < HISTOGRAM_POWERS * HISTOGRAM_PARTS; i++) {
+        histogram->counts[i] += from->counts[i];
+    }
+    histogram->total += from->total;
+    histogram->max = from->max > histogram->max ? from->max : histogram->max;
+}

@@ -18,6 +18,8 @@ struct histogram {
 
 /* Microseconds, or any other unit; negative counts as 0. */
 void histogram_add(struct histogram *histogram, int64_t value);
+/* Adds all of another's values. */
+void histogram_merge(struct histogram *histogram, const struct histogram *from);
 /* The value that `share` (0 … 1) of all values do not exceed; 0 when there is none. */
 int64_t histogram_at(const struct histogram *histogram, double share);
 

@@ -18,13 +18,15 @@
 
 #include "tests/bench/histogram.h"
 
-enum load_kind { LOAD_OPEN_ACCOUNT, LOAD_DEPOSIT };
+enum load_kind { LOAD_OPEN_ACCOUNT, LOAD_DEPOSIT, LOAD_GET };
 
 struct load_options {
     const char *host; /* IPv4 */
     uint16_t port;
     enum load_kind kind;
     const char *accounts;   /* prefix of the ids: <prefix>0 … <prefix>(n-1) */
+    const char *path_begin; /* LOAD_GET: GET <begin><id><end> */
+    const char *path_end;
     uint32_t account_count; /* LOAD_OPEN_ACCOUNT: opens each once and ends */
     double zipf;            /* exponent of the choice of account; 0: uniform */
     const char *key_prefix; /* Idempotency-Key: <prefix><number>; NULL: none */

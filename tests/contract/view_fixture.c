@@ -123,14 +123,14 @@ void begin_pg(size_t threads, size_t queue_max) {
     const char *url = environment("DAYBOOK_TEST_QUERY_URL");
     (void)snprintf(v.query_url, sizeof(v.query_url), "%s%capplication_name=%s", url,
                    strchr(url, '?') != NULL ? '&' : '?', v.prefix);
-    const struct view_pg_options options = {.url = v.query_url,
+    const struct pg_pool_options options = {.url = v.query_url,
                                             .threads = threads,
                                             .queue_max = queue_max,
                                             .connect_timeout_ms = 2000,
                                             .statement_timeout_ms = 5000,
                                             .metrics = v.metrics};
-    cr_assert_eq(view_pg_start(&options, &v.pg, &err), ERR_OK, "%s", err.message);
-    v.pg_client = view_pg_client_new(v.pg, v.loop);
+    cr_assert_eq(view_pg_start(options, &v.pg, &err), ERR_OK, "%s", err.message);
+    v.pg_client = pg_pool_client_new(v.pg, v.loop);
     v.rows = view_pg_rows(v.pg_client);
 }
 
@@ -142,9 +142,9 @@ void end(void) {
     loop_stop(v.loop);
     (void)pthread_join(v.thread, NULL);
     if (v.pg != NULL) {
-        view_pg_stop(v.pg);
-        view_pg_client_free(v.pg_client);
-        view_pg_free(v.pg);
+        pg_pool_stop(v.pg);
+        pg_pool_client_free(v.pg_client);
+        pg_pool_free(v.pg);
         sql("DELETE FROM daybook.accounts WHERE account_id LIKE '%s%%'", v.prefix);
         sql("DELETE FROM daybook.statements WHERE account_id LIKE '%s%%'", v.prefix);
         PQfinish(v.database);

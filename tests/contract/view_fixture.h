@@ -30,8 +30,8 @@ struct views {
     struct view_mem *mem;
     struct view_mem_client *mem_client;
     struct view_redis *redis_view;
-    struct view_pg *pg;
-    struct view_pg_client *pg_client;
+    struct pg_pool *pg;
+    struct pg_pool_client *pg_client;
     redisContext *redis; /* to fill */
     PGconn *database;    /* to fill */
     char redis_url[512];

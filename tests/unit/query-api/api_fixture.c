@@ -10,6 +10,10 @@
 #include <unistd.h>
 
 void api_start(struct api *api, size_t waiters_max) {
+    api_start_with(api, waiters_max, 0);
+}
+
+void api_start_with(struct api *api, size_t waiters_max, size_t streams_max) {
     struct http_server_options options = http_server_defaults();
     struct err err = {0};
 
@@ -17,9 +21,11 @@ void api_start(struct api *api, size_t waiters_max) {
     api->store = view_mem_new();
     api->metrics = metrics_new();
     api->health = health_new("query-api");
-    api->queries = (struct queries){.readers = &api->reader, .count = 1};
+    api->log = log_mem_new();
+    api->queries = (struct queries){&api->reader, &api->log_view, &api->live, 1};
     cr_assert_eq(routes_init(&api->routes, &api->queries, &err), ERR_OK, "%s", err.message);
     options.port = 0;
+    options.connections_max = 16384;
     options.routes = api->routes.table;
     options.route_count = api->routes.count;
     options.metrics = api->metrics;
@@ -34,17 +40,31 @@ void api_start(struct api *api, size_t waiters_max) {
         .waiters_max = waiters_max,
         .metrics = api->metrics,
     });
+    api->log_client = log_mem_client_new(api->log, loop);
+    api->log_view = log_mem_view(api->log_client);
+    api->live = live_new(&(struct live_options){
+        .loop = loop,
+        .view = api->log_view,
+        .streams_max = streams_max > 0 ? streams_max : API_STREAMS_MAX,
+        .metrics = api->metrics,
+        .heartbeat_us = streams_max > 0 ? 0 : 200000,
+        .stall_us = streams_max > 0 ? 0 : 1000000,
+    });
     cr_assert_eq(http_server_start(api->server, &err), ERR_OK, "%s", err.message);
     api->serving = true;
 }
 
 void api_stop(struct api *api) {
     if (api->serving) {
+        cr_expect(loop_post(http_server_loop(api->server, 0), live_drain, api->live));
         cr_expect_eq(http_server_stop(api->server, 5000), 0, "a request was never answered");
     }
     view_mem_client_free(api->client);
     reader_free(api->reader);
     http_server_free(api->server);
+    live_free(api->live);
+    log_mem_client_free(api->log_client);
+    log_mem_free(api->log);
     routes_release(&api->routes);
     view_mem_free(api->store);
     health_free(api->health);
@@ -77,10 +97,33 @@ static void add_line(struct api *api, const char *id, int64_t version) {
     view_mem_add_line(api->store, str_from(id), &line);
 }
 
+static void add_event(struct api *api, const char *id, int64_t version) {
+    char payload[160] = "{\"currency\":\"USD\"}";
+    struct recorded_event event = {
+        .aggregate_type = STR("account"),
+        .stream_id = str_from(id),
+        .version = version,
+        .event_type = version > 1 ? STR("MoneyDeposited") : STR("AccountCreated"),
+        .schema_version = 1,
+        .command = version > 1 ? STR("Deposit") : STR("OpenAccount"),
+        .recorded_at_us = API_OPENED_US + (version - 1) * 1000000,
+    };
+
+    if (version > 1) {
+        (void)snprintf(payload, sizeof(payload),
+                       "{\"amount_minor\":10000,\n\"balance_minor\":%lld,\"currency\":\"USD\"}",
+                       (long long)(version - 1) * 10000);
+    }
+    event.payload = str_from(payload);
+    event.event_id.bytes[15] = (uint8_t)version;
+    log_mem_append(api->log, &event);
+}
+
 void api_deposit(struct api *api, const char *id, int64_t version, bool in_keys) {
     const struct account_view account = api_account_at(version);
 
     add_line(api, id, version);
+    add_event(api, id, version);
     view_mem_put_row(api->store, str_from(id), &account);
     if (in_keys) {
         view_mem_put_key(api->store, str_from(id), &account);

@@ -4,8 +4,11 @@
 
 #include <jansson.h>
 
+#include "common/adapters/log_mem.h"
 #include "common/adapters/view_mem.h"
 #include "query-api/routes.h"
+
+enum { API_STREAMS_MAX = 20 };
 
 struct api {
     struct view_mem *store;
@@ -14,17 +17,24 @@ struct api {
     struct health *health;
     struct queries queries;
     struct reader *reader;
+    struct log_mem *log;
+    struct log_mem_client *log_client;
+    struct log_view log_view;
+    struct live *live;
     struct routes routes;
     struct http_server *server;
     bool serving;
 };
 
 void api_start(struct api *api, size_t waiters_max);
+/* With many streams and the intervals of real ones. */
+void api_start_with(struct api *api, size_t waiters_max, size_t streams_max);
 /* Drains for at most five seconds; every request must have been answered by then. */
 void api_stop(struct api *api);
 
-/* Accounts in both views with a consistent statement: opened, then deposits of 100.00 each, up to
- * `version`. The first entry was recorded at API_OPENED_US, each further one a second later. */
+/* Accounts in the log and in both views with a consistent statement: opened, then deposits of
+ * 100.00 each, up to `version`. The first entry was recorded at API_OPENED_US, each further one a
+ * second later. */
 #define API_OPENED_US INT64_C(1767225600000000) /* 2026-01-01T00:00:00Z */
 void api_put_account(struct api *api, const char *id, int64_t version);
 /* The next entry of such an account: in the statement, the row and (if `in_keys`) under the key. */

@@ -17,8 +17,9 @@ static const char *lookup(void *arg, const char *name) {
     return NULL;
 }
 
-Test(query_api_config, needs_the_two_stores_and_has_defaults_for_the_rest) {
+Test(query_api_config, needs_the_stores_and_has_defaults_for_the_rest) {
     struct setting settings[] = {{"DAYBOOK_READ_DATABASE_URL", "postgresql://q@localhost/r"},
+                                 {"DAYBOOK_LOG_DATABASE_URL", "postgresql://q@localhost/w"},
                                  {"DAYBOOK_REDIS_URL", "redis://localhost"},
                                  {NULL, NULL}};
     struct query_api_config config;

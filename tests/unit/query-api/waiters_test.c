@@ -97,9 +97,9 @@ Test(waiters, all_can_be_made_due_at_once) {
 }
 
 Test(waiters, look_often_at_first_and_seldom_later) {
-    cr_expect_eq(waiters_interval_us(0, 1), 1000);
-    cr_expect_eq(waiters_interval_us(4000, 1), 1000);
-    cr_expect_eq(waiters_interval_us(40000, 1), 10000);
-    cr_expect_eq(waiters_interval_us(10000000, 0), 25000);
-    cr_expect_eq(waiters_interval_us(10000000, 5000), 75000);
+    cr_expect_eq(waiters_interval_us(0, 1), 2000);
+    cr_expect_eq(waiters_interval_us(4000, 1), 2000);
+    cr_expect_eq(waiters_interval_us(40000, 1), 20000);
+    cr_expect_eq(waiters_interval_us(10000000, 0), 50000);
+    cr_expect_eq(waiters_interval_us(100000000, 5000), 5050000);
 }
