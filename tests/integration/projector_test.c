@@ -370,6 +370,11 @@ Test(projector, a_rebuild_is_not_noticed_by_readers) {
 
     deposit(id, 3);
     cr_assert(is_at(id, 4, 5000));
+    /* The statement is another projection: it may get there later. */
+    struct http_answer there =
+        http_get(url_of(GATEWAY, "/accounts/%s/transactions?min_version=4&timeout_ms=5000", id));
+    cr_assert_eq(there.status, 200, "%s", there.body);
+    http_answer_release(&there);
     for (int i = 0; i < 3; i++) {
         const pid_t pid = fork();
         if (pid == 0) {
