@@ -3,10 +3,12 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <libpq-fe.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -101,6 +103,7 @@ pid_t projector_start(const char *program, int port, const char *const *variable
     char *arguments[] = {strdup(path), NULL};
     const pid_t pid = fork();
     if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that is cut short leaves nothing behind */
         const int fd = open(log, O_CREAT | O_APPEND | O_WRONLY, 0644);
         (void)dup2(fd, STDERR_FILENO);
         (void)dup2(fd, STDOUT_FILENO);
