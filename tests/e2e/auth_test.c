@@ -244,6 +244,7 @@ Test(auth_e2e, no_process_listens_beyond_loopback_without_being_told_to) {
                               " DAYBOOK_REDIS_URL=$DAYBOOK_TEST_REDIS_URL"
                               " DAYBOOK_KAFKA_BROKERS=127.0.0.1:1"},
         {"daybook-query-api", "DAYBOOK_READ_DATABASE_URL=$DAYBOOK_TEST_QUERY_URL"
+                              " DAYBOOK_LOG_DATABASE_URL=$DAYBOOK_TEST_LOG_URL"
                               " DAYBOOK_REDIS_URL=$DAYBOOK_TEST_REDIS_URL"},
     };
     char output[16384];

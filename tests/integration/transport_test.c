@@ -142,7 +142,8 @@ static bool query_api_says(const char *url, const char *text) {
     char output[32768];
 
     (void)shell(output, sizeof(output),
-                "export DAYBOOK_HTTP_PORT=%d DAYBOOK_READ_DATABASE_URL=$DAYBOOK_TEST_QUERY_URL; "
+                "export DAYBOOK_HTTP_PORT=%d DAYBOOK_READ_DATABASE_URL=$DAYBOOK_TEST_QUERY_URL "
+                "DAYBOOK_LOG_DATABASE_URL=$DAYBOOK_TEST_LOG_URL; "
                 "DAYBOOK_REDIS_URL='%s' $DAYBOOK_BIN_DIR/daybook-query-api 2>&1 & pid=$!; "
                 "for i in $(seq 60); do said=$(curl -s -m 2 127.0.0.1:%d/ready); "
                 "case $said in *'%s'*) break;; esac; kill -0 $pid 2>/dev/null || break; sleep 0.1; "
