@@ -33,6 +33,9 @@ CFLAGS_ALL := $(STD) $(WARN) $(OPT) -MMD -MP $(CFLAGS)
 LDFLAGS_ALL := $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -Wl,--as-needed -pthread $(LDFLAGS)
 LIBS := $(REDIS_TLS) -lmicrohttpd -lpq -lrdkafka -lhiredis -lcurl -lcrypto -ljansson -lpthread -lm
 TEST_LIBS := -lcriterion $(LIBS)
+# A record is some twenty allocations in librdkafka, kept until it is acknowledged: jemalloc takes and
+# frees them for a third less of the relay's time. (The sanitizers bring an allocator of their own.)
+LIBS_relay := $(if $(SANITIZE),,-ljemalloc)
 
 obj = $(patsubst %,$(B)/obj/%.o,$(basename $(1)))
 find = $(sort $(shell find $(1) -name '*.c' 2>/dev/null))
@@ -80,7 +83,7 @@ define process
 $(B)/bin/daybook-$(1): $(B)/obj/$(2)/main.o $(LIB)
 	@mkdir -p $$(@D)
 	@echo "  LINK    $$@"
-	@$(CC) -o $$@ $$^ $(LDFLAGS_ALL) $(LIBS)
+	@$(CC) -o $$@ $$^ $(LDFLAGS_ALL) $(LIBS_$(1)) $(LIBS)
 endef
 $(eval $(call process,command-api,command-api))
 $(eval $(call process,relay,command-api/relay))

@@ -13,7 +13,7 @@ fail() { printf 'daybook: %s\n' "$*" >&2; exit 1; }
 packages_of() {
     case $1 in
     build) echo make gcc libc6-dev binutils pkg-config libpq-dev librdkafka-dev libhiredis-dev \
-        libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libssl-dev ;;
+        libjansson-dev libmicrohttpd-dev libcurl4-openssl-dev libssl-dev libjemalloc-dev ;;
     run) echo postgresql redis-server nginx-light curl jq util-linux procps iproute2 ca-certificates
         # Kafka: a Java runtime; Maven fetches the jars where no KAFKA_HOME is given.
         [ -n "${JAVA_HOME:-}" ] || command -v java >/dev/null || echo default-jre-headless
