@@ -224,6 +224,11 @@ enum err_code auth_start(const struct auth_settings *settings, const char *addre
     const bool off = str_eq(str_from(settings->mode), STR("off"));
     const bool named = settings->api_keys_path[0] != '\0' || settings->jwt_keys_path[0] != '\0';
 
+    if (off && named) {
+        return err_set(err, ERR_INVALID,
+                       "DAYBOOK_AUTH=off lets anybody call, but a file of keys is named: take one "
+                       "of them away");
+    }
     if (off && !is_loopback(address)) {
         log_warn(log, log_event("auth.off"), log_cstr("address", address));
     }

@@ -9,7 +9,7 @@ struct auth_settings {
     const char *api_keys_path;
     const char *jwt_keys_path;
     const char *jwt_issuer;   /* "": any whose key is in the file */
-    const char *jwt_audience; /* "": a token must not name one */
+    const char *jwt_audience; /* what a token's aud must contain */
     int64_t jwt_leeway_s;
 };
 

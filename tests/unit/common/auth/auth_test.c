@@ -86,6 +86,17 @@ Test(auth, only_loopback_may_do_without_and_whoever_says_so) {
     cr_assert_null(fixture.auth);
 }
 
+Test(auth, off_does_not_go_with_a_file_of_keys) {
+    struct err err;
+
+    write_api_key("billing", "write", "k-0123456789");
+    fixture.settings.api_keys_path = fixture.api_path;
+    fixture.settings.mode = "off";
+    cr_assert_eq(start("127.0.0.1", &err), ERR_INVALID);
+    cr_assert_eq(start("0.0.0.0", &err), ERR_INVALID);
+    cr_assert_not_null(strstr(err.message, "DAYBOOK_AUTH=off"), "%s", err.message);
+}
+
 Test(auth, a_file_that_is_wrong_at_the_start_is_told) {
     struct err err;
 
