@@ -118,7 +118,7 @@ enum err_code catch_up_finish(struct catch_up *self, PGconn *pg, struct err *err
                    self->temporary, self->slot);
     enum err_code code = replication_run(pg, sql, "slot", ANSWER_WAIT_MS, NULL, err);
     if (code == ERR_OK) {
-        /* It would hold back the WAL for as long as this session lives. */
+        /* It would hold back the WAL for as long as this connection lives. */
         (void)snprintf(sql, sizeof(sql), "SELECT pg_drop_replication_slot('%s')", self->temporary);
         code = replication_run(pg, sql, "slot", ANSWER_WAIT_MS, NULL, err);
     }

@@ -163,3 +163,19 @@ double bench_env_number(const char *name, double otherwise) {
 
     return number > 0 ? number : otherwise;
 }
+
+pid_t bench_start_command_api(uint16_t port) {
+    char program[512];
+    char listen[64];
+    char url[512];
+    const char *const argv[] = {program, NULL};
+    const char *const variables[] = {listen, url, "DAYBOOK_LOG_LEVEL=warn", NULL};
+
+    (void)snprintf(program, sizeof(program), "%s/daybook-command-api",
+                   bench_env("DAYBOOK_BIN_DIR"));
+    (void)snprintf(listen, sizeof(listen), "DAYBOOK_HTTP_PORT=%u", port);
+    (void)snprintf(url, sizeof(url), "DAYBOOK_WRITE_DATABASE_URL=%s",
+                   bench_env("DAYBOOK_TEST_COMMAND_URL"));
+    const pid_t pid = bench_start(argv, variables, "build/bench/command-api.log");
+    return pid != 0 && bench_wait_ready(port, 10000) ? pid : 0;
+}

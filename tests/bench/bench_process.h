@@ -9,6 +9,10 @@
 /* Starts a program with variables "NAME=value" added to the environment (NULL ends both lists), its
  * output in `log`. 0 when it can't be started. */
 pid_t bench_start(const char *const *argv, const char *const *variables, const char *log);
+/* Starts the command API of DAYBOOK_BIN_DIR on `port`, against DAYBOOK_TEST_COMMAND_URL, and waits
+ * until it is ready. 0 when it doesn't get there; its log, build/bench/command-api.log, says why.
+ */
+pid_t bench_start_command_api(uint16_t port);
 /* SIGTERM, then waits. */
 void bench_stop(pid_t pid);
 /* Until GET http://127.0.0.1:port/ready answers 200. */

@@ -37,19 +37,8 @@ struct names {
 /* --- the command API --- */
 
 static void start_api(struct appends *appends) {
-    char program[512];
-    char port[64];
-    char url[512];
-    const char *const argv[] = {program, NULL};
-    const char *const variables[] = {port, url, "DAYBOOK_LOG_LEVEL=warn", NULL};
-
-    (void)snprintf(program, sizeof(program), "%s/daybook-command-api",
-                   bench_env("DAYBOOK_BIN_DIR"));
-    (void)snprintf(port, sizeof(port), "DAYBOOK_HTTP_PORT=%u", appends->port);
-    (void)snprintf(url, sizeof(url), "DAYBOOK_WRITE_DATABASE_URL=%s",
-                   bench_env("DAYBOOK_TEST_COMMAND_URL"));
-    appends->api = bench_start(argv, variables, "build/bench/command-api.log");
-    if (appends->api == 0 || !bench_wait_ready(appends->port, 10000)) {
+    appends->api = bench_start_command_api(appends->port);
+    if (appends->api == 0) {
         stage_give_up("daybook-command-api", "not ready, see build/bench/command-api.log");
     }
 }

@@ -418,19 +418,8 @@ static void run_overload(struct bench *bench) {
 }
 
 static void start_api(struct bench *bench) {
-    char program[512];
-    char port[64];
-    char url[512];
-    const char *const argv[] = {program, NULL};
-    const char *const variables[] = {port, url, "DAYBOOK_LOG_LEVEL=warn", NULL};
-
-    (void)snprintf(program, sizeof(program), "%s/daybook-command-api",
-                   bench_env("DAYBOOK_BIN_DIR"));
-    (void)snprintf(port, sizeof(port), "DAYBOOK_HTTP_PORT=%u", bench->port);
-    (void)snprintf(url, sizeof(url), "DAYBOOK_WRITE_DATABASE_URL=%s",
-                   bench_env("DAYBOOK_TEST_COMMAND_URL"));
-    bench->api = bench_start(argv, variables, "build/bench/command-api.log");
-    if (bench->api == 0 || !bench_wait_ready(bench->port, 10000)) {
+    bench->api = bench_start_command_api(bench->port);
+    if (bench->api == 0) {
         give_up("daybook-command-api", "not ready, see build/bench/command-api.log");
     }
 }

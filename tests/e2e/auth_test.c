@@ -23,17 +23,6 @@ static struct {
     char directory[64], api_path[96], jwt_path[96];
 } fixture;
 
-static void write_file(const char *path, const char *text) {
-    char fresh[128];
-
-    (void)snprintf(fresh, sizeof(fresh), "%s.new", path);
-    FILE *file = fopen(fresh, "w");
-    cr_assert_not_null(file);
-    cr_assert_geq(fputs(text, file), 0);
-    cr_assert_eq(fclose(file), 0);
-    cr_assert_eq(rename(fresh, path), 0);
-}
-
 /* The keys "k-reader" and "k-admin", and `writer` with the scope write. */
 static void write_api_keys(const char *writer) {
     char text[1024];
@@ -43,7 +32,7 @@ static void write_api_keys(const char *writer) {
                     api_key_hash("k-admin"));
     (void)snprintf(text + len, sizeof(text) - (size_t)len, "billing write %s\n",
                    api_key_hash(writer));
-    write_file(fixture.api_path, text);
+    replace_key_file(fixture.api_path, text);
 }
 
 static void start(const char *address) {
@@ -66,7 +55,7 @@ static void set_up(void) {
     (void)snprintf(fixture.jwt_path, sizeof(fixture.jwt_path), "%s/jwt", fixture.directory);
     fixture.maker = token_maker_new();
     write_api_keys("k-writer");
-    write_file(fixture.jwt_path, token_key_set(fixture.maker));
+    replace_key_file(fixture.jwt_path, token_key_set(fixture.maker));
 }
 
 static void tear_down(void) {
@@ -212,7 +201,7 @@ static void write_with_staying_key(const char *other) {
     int len = snprintf(text, sizeof(text), "stays write %s\n", api_key_hash("k-stays"));
 
     (void)snprintf(text + len, sizeof(text) - (size_t)len, "comes write %s\n", api_key_hash(other));
-    write_file(fixture.api_path, text);
+    replace_key_file(fixture.api_path, text);
 }
 
 Test(auth_e2e, a_changed_file_counts_soon_and_no_request_is_lost_over_it) {

@@ -42,6 +42,14 @@ static void tear_down(void) {
     relay_drop_slot(first.slot);
 }
 
+static void await_lost_place(void) {
+    const double until = now_seconds() + 30;
+    while (relay_metric(&first, "daybook_relay_places_lost_total") < 1) {
+        cr_assert_lt(now_seconds(), until, "not noticed: %s", relay_ready(&first));
+        pause_ms(20);
+    }
+}
+
 TestSuite(relay_faults, .init = set_up, .fini = tear_down, .timeout = 240);
 
 static void start_first(const char *extra) {
@@ -160,11 +168,7 @@ Test(relay_faults, an_invalidated_slot_is_replaced) {
     (void)relay_sql("ALTER SYSTEM RESET max_slot_wal_keep_size");
     (void)relay_sql("SELECT pg_reload_conf()");
     relay_start(&first, "");
-    const double until = now_seconds() + 30;
-    while (relay_metric(&first, "daybook_relay_places_lost_total") < 1) {
-        cr_assert_lt(now_seconds(), until, "not noticed: %s", relay_ready(&first));
-        pause_ms(20);
-    }
+    await_lost_place();
     (void)relay_load_stop(load);
     relay_await_idle(&first, LIMIT_MS);
     relay_expect_exact(&first, true);
@@ -181,11 +185,7 @@ Test(relay_faults, a_topic_that_lost_its_records_is_filled_again) {
     relay_signal(&first, SIGTERM);
     topic_delete(first.topic);
     relay_start(&first, "");
-    const double until = now_seconds() + 30;
-    while (relay_metric(&first, "daybook_relay_places_lost_total") < 1) {
-        cr_assert_lt(now_seconds(), until, "not noticed: %s", relay_ready(&first));
-        pause_ms(20);
-    }
+    await_lost_place();
     relay_await_idle(&first, LIMIT_MS);
     relay_expect_exact(&first, true);
 }
@@ -202,11 +202,7 @@ Test(relay_faults, a_database_restored_to_an_earlier_moment_is_noticed) {
                     " published_below = '3', offsets = '{0,0}' WHERE slot = '%s'",
                     first.slot);
     relay_start(&first, "");
-    const double until = now_seconds() + 30;
-    while (relay_metric(&first, "daybook_relay_places_lost_total") < 1) {
-        cr_assert_lt(now_seconds(), until, "not noticed: %s", relay_ready(&first));
-        pause_ms(20);
-    }
+    await_lost_place();
     relay_await_idle(&first, LIMIT_MS);
     relay_expect_exact(&first, true);
 }

@@ -149,3 +149,14 @@ const char *api_key_hash(const char *key) {
     }
     return text;
 }
+
+void replace_key_file(const char *path, const char *text) {
+    char fresh[128];
+
+    (void)snprintf(fresh, sizeof(fresh), "%s.new", path);
+    FILE *file = fopen(fresh, "w");
+    cr_assert_not_null(file);
+    cr_assert_geq(fputs(text, file), 0);
+    cr_assert_eq(fclose(file), 0);
+    cr_assert_eq(rename(fresh, path), 0);
+}

@@ -27,5 +27,7 @@ const char *token_of(const char *header, const char *claims, const char *signatu
 void base64url_encode(const void *bytes, size_t len, char *out);
 /* "sha256:<hex>" of an API key; static. */
 const char *api_key_hash(const char *key);
+/* Writes a file of keys as an operator should: a new one takes the old one's place at once. */
+void replace_key_file(const char *path, const char *text);
 
 #endif

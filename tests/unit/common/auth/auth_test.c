@@ -18,23 +18,11 @@ static struct {
     char directory[64], api_path[96], jwt_path[96];
 } fixture;
 
-/* As an operator should: a new file takes the old one's place at once. */
-static void write_file(const char *path, const char *text) {
-    char fresh[128];
-
-    (void)snprintf(fresh, sizeof(fresh), "%s.new", path);
-    FILE *file = fopen(fresh, "w");
-    cr_assert_not_null(file);
-    cr_assert_geq(fputs(text, file), 0);
-    cr_assert_eq(fclose(file), 0);
-    cr_assert_eq(rename(fresh, path), 0);
-}
-
 static void write_api_key(const char *name, const char *scopes, const char *key) {
     char line[256];
 
     (void)snprintf(line, sizeof(line), "%s %s %s\n", name, scopes, api_key_hash(key));
-    write_file(fixture.api_path, line);
+    replace_key_file(fixture.api_path, line);
 }
 
 static void set_up(void) {
@@ -103,7 +91,7 @@ Test(auth, a_file_that_is_wrong_at_the_start_is_told) {
     fixture.settings.api_keys_path = fixture.api_path;
     cr_assert_eq(start("127.0.0.1", &err), ERR_INVALID);
     cr_assert_not_null(strstr(err.message, fixture.api_path), "%s", err.message);
-    write_file(fixture.api_path, "nonsense\n");
+    replace_key_file(fixture.api_path, "nonsense\n");
     cr_assert_eq(start("127.0.0.1", &err), ERR_INVALID);
     cr_assert_not_null(strstr(err.message, "line 1"), "%s", err.message);
 }
@@ -113,7 +101,7 @@ Test(auth, api_keys_and_tokens_go_together) {
     struct err err;
 
     write_api_key("billing", "write", "k-0123456789");
-    write_file(fixture.jwt_path, token_key_set(fixture.maker));
+    replace_key_file(fixture.jwt_path, token_key_set(fixture.maker));
     fixture.settings.api_keys_path = fixture.api_path;
     fixture.settings.jwt_keys_path = fixture.jwt_path;
     cr_assert_eq(start("127.0.0.1", &err), ERR_OK, "%s", err.message);
@@ -157,7 +145,7 @@ Test(auth, a_changed_file_is_read_again_and_a_wrong_one_changes_nothing) {
     write_api_key("billing", "write", second);
     cr_assert(eventually(is_known, second, 10000));
     cr_assert_not(is_known(first), "it was taken out");
-    write_file(fixture.api_path, "half a li");
+    replace_key_file(fixture.api_path, "half a li");
     cr_assert(eventually(was_refused, NULL, 10000));
     cr_assert(is_known(second));
     (void)unlink(fixture.api_path);
