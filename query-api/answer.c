@@ -8,8 +8,6 @@
 #include "common/domain/currency.h"
 #include "common/http/problem.h"
 
-enum { ETAG_BYTES = 24 };
-
 bool answer_put_amount(struct buf *out, int64_t minor, const char *currency) {
     const int32_t digits = currency_digits(str_from(currency));
     char text[DECIMAL_TEXT_BYTES];
@@ -99,10 +97,9 @@ void answer_json(struct http_request *request, const struct buf *body) {
 }
 
 void answer_number_header(struct http_request *request, const char *name, int64_t number) {
-    char text[24];
-    const int len = snprintf(text, sizeof(text), "%" PRId64, number);
+    char text[STR_I64_BYTES];
 
-    http_respond_header(request, name, str_of(text, len > 0 ? (size_t)len : 0));
+    http_respond_header(request, name, str_of_i64(text, number));
 }
 
 void answer_age(struct http_request *request, int64_t recorded_at_us) {
@@ -138,16 +135,19 @@ static bool etag_matches(struct str header, struct str etag) {
 void answer_json_of_version(struct read *read, const struct buf *body, int64_t version,
                             int64_t recorded_at_us) {
     struct http_request *request = read->request;
-    char etag[ETAG_BYTES];
+    char text[STR_I64_BYTES];
+    char etag[STR_I64_BYTES + 2] = {'"'};
 
     answer_json(request, body);
     if (request->response.status != 200) {
         return;
     }
-    const int len = snprintf(etag, sizeof(etag), "\"%" PRId64 "\"", version);
-    const struct str tag = str_of(etag, len > 0 ? (size_t)len : 0);
+    const struct str number = str_of_i64(text, version);
+    memcpy(etag + 1, number.ptr, number.len);
+    etag[1 + number.len] = '"';
+    const struct str tag = str_of(etag, number.len + 2);
     http_respond_header(request, "ETag", tag);
-    http_respond_header(request, "Daybook-Version", str_of(tag.ptr + 1, tag.len - 2));
+    http_respond_header(request, "Daybook-Version", number);
     answer_age(request, recorded_at_us);
     if (etag_matches(http_request_header(request, "If-None-Match"), tag)) {
         /* The body is not sent, only its length (RFC 9110 section 8.6). */

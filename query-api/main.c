@@ -21,7 +21,10 @@
 #include "query-api/routes.h"
 
 /* The largest page of events, and room. */
-enum { REQUEST_ARENA_BYTES_MAX = 2 * 1024 * 1024 };
+enum {
+    REQUEST_ARENA_BYTES_MAX = 2 * 1024 * 1024,
+    LINGER_TURNS = 4, /* Redis answers by the next turn or the one after it */
+};
 
 struct process {
     struct query_api_config config;
@@ -79,6 +82,7 @@ static enum err_code bind_server(struct process *p, struct err *err) {
     options.port = (uint16_t)p->config.http_port;
     options.threads = (uint32_t)p->config.http_threads;
     options.connections_max = (uint32_t)p->config.http_connections_max;
+    options.linger_turns = LINGER_TURNS;
     options.idle_timeout_s = (uint32_t)p->config.http_idle_timeout_s;
     options.request_arena_bytes_max = REQUEST_ARENA_BYTES_MAX;
     options.routes = p->routes.table;

@@ -19,7 +19,7 @@
 #include "common/runtime/backoff.h"
 
 enum {
-    KEY_BYTES = STREAM_ID_BYTES_MAX + 32,
+    ASK_BYTES = STREAM_ID_BYTES_MAX + 512,
     RESOLVE_POLL_US = 2000,
     CHECK_EVERY_US = 2000000,
     CHECK_AGAIN_US = 250000, /* while the answer is no */
@@ -57,6 +57,8 @@ struct view_redis {
     bool drop_due; /* the next step ends the connection and begins anew */
     bool ever_up;
     struct calls calls;
+    struct buf key; /* of the account being asked for */
+    struct buf ask;
     int64_t models[TOPIC_PARTITIONS_MAX]; /* which keys are live, as last heard */
     bool asked[TOPIC_PARTITIONS_MAX];     /* in this turn of the loop */
     enum view_state told_state;
@@ -540,21 +542,21 @@ static void on_account(redisAsyncContext *connection, void *raw, void *arg) {
 
 static void send_account(struct view_redis *view, const struct call *request) {
     const int64_t model = view->models[request->partition];
-    char key[KEY_BYTES];
-    const char *argv[2 + VIEW_REDIS_HASH_FIELDS] = {"HMGET", key};
-    size_t lengths[2 + VIEW_REDIS_HASH_FIELDS] = {5};
     struct call *call = calls_push(&view->calls);
+    struct buf *key = &view->key;
 
     calls_copy(call, request);
     call->model = model;
-    lengths[1] = (size_t)snprintf(key, sizeof(key), "{p%d}:account%s:%s", request->partition,
-                                  redis_model_suffix(model).text, request->id);
-    for (size_t i = 0; i < VIEW_REDIS_HASH_FIELDS; i++) {
-        argv[2 + i] = view_redis_hash_fields[i];
-        lengths[2 + i] = strlen(view_redis_hash_fields[i]);
-    }
-    if (redisAsyncCommandArgv(view->connection, on_account, call, 2 + VIEW_REDIS_HASH_FIELDS, argv,
-                              lengths) != REDIS_OK) {
+    buf_clear(key);
+    buf_put_text(key, "{p");
+    buf_put_i64(key, request->partition);
+    buf_put_text(key, "}:account");
+    buf_put_text(key, redis_model_suffix(model).text);
+    buf_put_char(key, ':');
+    buf_put_text(key, request->id);
+    view_redis_hash_ask(&view->ask, buf_str(key));
+    if (redisAsyncFormattedCommand(view->connection, on_account, call, view->ask.ptr,
+                                   view->ask.len) != REDIS_OK) {
         assert(false);
     }
 }
@@ -613,6 +615,8 @@ enum err_code view_redis_new(const struct view_redis_options *options, struct vi
         return code;
     }
     view->options = *options;
+    buf_init(&view->key, ASK_BYTES);
+    buf_init(&view->ask, ASK_BYTES);
     backoff_init(&view->backoff, BACKOFF_FIRST_MS, BACKOFF_CAP_MS);
     view->seconds = metrics_latency(options->metrics, "daybook_query_redis_seconds", "",
                                     "From asking Redis for an account to its answer.");
@@ -639,6 +643,8 @@ void view_redis_free(struct view_redis *view) {
         redisAsyncFree(connection);
     }
     calls_release(&view->calls);
+    buf_release(&view->key);
+    buf_release(&view->ask);
     mem_free(view);
 }
 

@@ -3,8 +3,9 @@
 #include <assert.h>
 #include <string.h>
 
-const char *const view_redis_hash_fields[VIEW_REDIS_HASH_FIELDS] = {
-    "version", "status", "currency", "owner", "balance_minor", "opened_at", "updated_at"};
+/* One bulk string of a request (Redis' protocol, RESP2). */
+#define BULK(length, text) "$" #length "\r\n" text "\r\n"
+
 enum {
     FIELD_VERSION,
     FIELD_STATUS,
@@ -15,7 +16,21 @@ enum {
     FIELD_UPDATED_AT,
     FIELDS
 };
-static_assert((int)FIELDS == (int)VIEW_REDIS_HASH_FIELDS, "one index per field");
+
+static const char ask_begin[] = "*9\r\n" BULK(5, "HMGET") "$";
+/* In the order of the indices above. */
+static const char ask_fields[] = BULK(7, "version") BULK(6, "status") BULK(8, "currency")
+    BULK(5, "owner") BULK(13, "balance_minor") BULK(9, "opened_at") BULK(10, "updated_at");
+
+void view_redis_hash_ask(struct buf *out, struct str key) {
+    buf_clear(out);
+    buf_put(out, ask_begin, sizeof(ask_begin) - 1);
+    buf_put_i64(out, (int64_t)key.len);
+    buf_put_text(out, "\r\n");
+    buf_put_str(out, key);
+    buf_put_text(out, "\r\n");
+    buf_put(out, ask_fields, sizeof(ask_fields) - 1);
+}
 
 static struct str field(const redisReply *reply, size_t index) {
     const redisReply *element = reply->element[index];

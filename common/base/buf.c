@@ -74,18 +74,9 @@ void buf_put_char(struct buf *buf, char c) {
 }
 
 void buf_put_i64(struct buf *buf, int64_t value) {
-    char digits[24];
-    char *at = digits + sizeof digits;
-    /* The magnitude as unsigned: -INT64_MIN does not exist in int64. */
-    uint64_t magnitude = value < 0 ? UINT64_C(0) - (uint64_t)value : (uint64_t)value;
-    do {
-        *--at = (char)('0' + magnitude % 10);
-        magnitude /= 10;
-    } while (magnitude > 0);
-    if (value < 0) {
-        *--at = '-';
-    }
-    buf_put(buf, at, (size_t)(digits + sizeof digits - at));
+    char text[STR_I64_BYTES];
+
+    buf_put_str(buf, str_of_i64(text, value));
 }
 
 void buf_printf(struct buf *buf, const char *format, ...) {

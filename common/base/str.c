@@ -102,6 +102,22 @@ bool str_to_i64(struct str text, int64_t *out) {
     return true;
 }
 
+struct str str_of_i64(char text[STR_I64_BYTES], int64_t value) {
+    char *const end = text + STR_I64_BYTES;
+    char *at = end;
+    /* The magnitude as unsigned: -INT64_MIN does not exist in int64. */
+    uint64_t magnitude = value < 0 ? UINT64_C(0) - (uint64_t)value : (uint64_t)value;
+
+    do {
+        *--at = (char)('0' + magnitude % 10);
+        magnitude /= 10;
+    } while (magnitude > 0);
+    if (value < 0) {
+        *--at = '-';
+    }
+    return str_of(at, (size_t)(end - at));
+}
+
 /*
  * Length of the well-formed sequence at p, 0 when there is none: the table of well-formed byte
  * sequences in the Unicode Standard, section 3.9 (table 3-7). Only the second byte's range depends

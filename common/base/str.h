@@ -48,6 +48,10 @@ MUST_CHECK bool str_copy(char *out, size_t out_bytes, struct str text);
 MUST_CHECK bool str_to_i64(struct str text, int64_t *out);
 MUST_CHECK bool str_to_u64(struct str text, uint64_t *out);
 
+enum { STR_I64_BYTES = 20 }; /* the longest: INT64_MIN */
+/* The number in decimal, somewhere in `text`. */
+struct str str_of_i64(char text[STR_I64_BYTES], int64_t value);
+
 /* True when the bytes are well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms, up to
  * U+10FFFF). */
 bool str_is_utf8(struct str text);

@@ -43,16 +43,18 @@ enum {
  *    │                     └──▶ HELD ──▶ RESUMED ──▶ ANSWERED (HTTP_LATER, http_complete)
  *    └──▶ ANSWERED                                             (refused by its headers)
  *
- * The client may leave in any state. A held request is then resumed all the same once it is
- * completed, is answered into the void and freed; never before.
+ * The client may leave in any state. A held request is freed when it is completed, never before:
+ * one whose connection is suspended is answered into the void, one that lingers (http_daemon.c) is
+ * ABANDONED until then.
  */
 enum exchange_state {
     EXCHANGE_NEW,      /* its request line is there */
     EXCHANGE_READING,  /* its headers are complete */
     EXCHANGE_HANDLING, /* its handler runs */
-    EXCHANGE_HELD,     /* suspended: somebody will call http_complete, or has */
+    EXCHANGE_HELD,     /* somebody will call http_complete, or has */
     EXCHANGE_RESUMED,
     EXCHANGE_ANSWERED,
+    EXCHANGE_ABANDONED, /* held when its connection broke; freed once it is completed */
 };
 
 /* What MHD's connection points to; `public` is what handlers see. */
@@ -62,6 +64,7 @@ struct exchange {
     struct server_thread *thread;
     struct MHD_Connection *connection;
     struct http_peer *peer;
+    uint32_t lingers; /* held: turns left until its connection is suspended; 0: it is */
     struct buf body;
     struct str uri; /* raw, with the query; in the arena */
     bool uri_too_long;
@@ -112,6 +115,8 @@ struct server_thread {
     pthread_t id;
     bool started;
     bool run_again;           /* MHD has work that its descriptor does not show */
+    bool write_due;           /* answers were queued for connections that lingered */
+    size_t lingering;         /* connections held without being suspended */
     int64_t turn_began_at_us; /* the loop's present turn */
     struct http_peer_list waiting;
     struct http_peer_list working;

@@ -69,7 +69,9 @@ void http_stream_end(struct http_stream *stream) {
 void http_stream_cut(struct http_stream *stream) {
     if (stream->state != HTTP_STREAM_CUT) {
         stream->state = HTTP_STREAM_CUT;
-        http_peer_cut_off(stream->exchange->thread, stream->exchange->peer, HTTP_CLOSED_SLOW);
+        if (stream->exchange->peer != NULL) {
+            http_peer_cut_off(stream->exchange->thread, stream->exchange->peer, HTTP_CLOSED_SLOW);
+        }
         wake(stream);
     }
 }

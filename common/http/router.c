@@ -1,5 +1,7 @@
 #include "common/http/router.h"
 
+#include <string.h>
+
 static const char *const method_names[] = {
     [HTTP_GET] = "GET",         [HTTP_HEAD] = "HEAD",     [HTTP_POST] = "POST",
     [HTTP_PUT] = "PUT",         [HTTP_DELETE] = "DELETE", [HTTP_PATCH] = "PATCH",
@@ -56,48 +58,34 @@ static bool decode(struct str raw, bool query, struct arena *arena, struct str *
     return true;
 }
 
-static struct str next_segment(struct str *path) {
-    size_t len = 0;
+/* Does the raw path fit the pattern? Parameters are collected undecoded. */
+static bool fits(const char *pattern, struct str path, struct http_param *params, size_t *count) {
+    const char *at = path.ptr;
+    const char *const end = path.ptr + path.len;
 
-    while (len < path->len && path->ptr[len] != '/') {
-        len++;
-    }
-    const struct str segment = str_of(path->ptr, len);
-    const size_t skip = len < path->len ? len + 1 : len;
-    *path = str_of(path->ptr + skip, path->len - skip);
-    return segment;
-}
-
-static size_t count_segments(struct str path) {
-    size_t count = 1;
-
-    for (size_t i = 0; i < path.len; i++) {
-        count += path.ptr[i] == '/';
-    }
-    return count;
-}
-
-/* Does the raw path, of so many segments, fit the pattern? Parameters are collected undecoded. */
-static bool fits(struct str pattern, struct str path, size_t segments, struct http_param *params,
-                 size_t *count) {
     *count = 0;
-    if (count_segments(pattern) != segments) {
-        return false;
-    }
-    for (size_t left = segments; left > 0; left--) {
-        const struct str want = next_segment(&pattern);
-        const struct str have = next_segment(&path);
-        if (want.len > 2 && want.ptr[0] == '{') {
-            if (have.len == 0 || *count == HTTP_PATH_PARAMS_MAX) {
+    while (*pattern != '\0') {
+        if (*pattern != '{') {
+            if (at == end || *at != *pattern) {
                 return false;
             }
-            params[*count] = (struct http_param){str_of(want.ptr + 1, want.len - 2), have};
-            (*count)++;
-        } else if (!str_eq(want, have)) {
+            at++;
+            pattern++;
+            continue;
+        }
+        const char *name_end = strchr(pattern, '}');
+        const char *slash = memchr(at, '/', (size_t)(end - at));
+        const char *value_end = slash != NULL ? slash : end;
+        if (value_end == at || *count == HTTP_PATH_PARAMS_MAX) {
             return false;
         }
+        params[*count].name = str_of(pattern + 1, (size_t)(name_end - pattern - 1));
+        params[*count].value = str_of(at, (size_t)(value_end - at));
+        (*count)++;
+        at = value_end;
+        pattern = name_end + 1;
     }
-    return true;
+    return at == end;
 }
 
 static void put_allow(struct buf *allow, unsigned methods) {
@@ -119,16 +107,12 @@ enum router_verdict router_match(const struct http_route *routes, size_t count,
     struct http_param params[HTTP_PATH_PARAMS_MAX];
     unsigned methods = 0;
     size_t param_count = 0;
-    const size_t segments = count_segments(path);
 
     *found = NULL;
     for (size_t i = 0; i < count; i++) {
         size_t fitted = 0;
         struct http_param here[HTTP_PATH_PARAMS_MAX];
-        /* Most are told apart by how they begin. */
-        const size_t literal = strcspn(routes[i].path, "{");
-        if (path.len < literal || memcmp(path.ptr, routes[i].path, literal) != 0 ||
-            !fits(str_from(routes[i].path), path, segments, here, &fitted)) {
+        if (!fits(routes[i].path, path, here, &fitted)) {
             continue;
         }
         methods |= 1u << routes[i].method;

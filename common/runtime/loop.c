@@ -33,6 +33,9 @@ struct timer {
     struct call call;
 };
 
+/* The loop that this thread runs. */
+static _Thread_local const struct loop *running_here;
+
 struct loop {
     int epoll_fd;
     int wake_fd;
@@ -43,6 +46,7 @@ struct loop {
     uint64_t next_timer_id;
     struct call hooks[LOOP_HOOKS_MAX];
     size_t hook_count;
+    bool in_hooks;
     int64_t sleep_limit_us; /* for the next sleep only; -1: none */
     pthread_mutex_t lock;   /* guards posts and post_count */
     struct call *posts;     /* POSTS_MAX, grown on demand */
@@ -167,6 +171,12 @@ void loop_sleep_at_most(struct loop *loop, int64_t delay_us) {
 void loop_wake(struct loop *loop) {
     const uint64_t one = 1;
 
+    if (running_here == loop) { /* it is awake; the hooks are still to come, or are under way */
+        if (loop->in_hooks) {
+            loop_sleep_at_most(loop, 0);
+        }
+        return;
+    }
     if (!atomic_exchange(&loop->awake, true) && write(loop->wake_fd, &one, sizeof(one)) < 0) {
         /* The counter is full: the loop is awake already. */
     }
@@ -183,7 +193,9 @@ bool loop_post(struct loop *loop, loop_fn *fn, void *arg) {
         loop->posts[loop->post_count++] = (struct call){fn, arg};
     }
     pthread_mutex_unlock(&loop->lock);
-    if (fits) {
+    if (fits && running_here == loop) {
+        loop_sleep_at_most(loop, 0);
+    } else if (fits) {
         loop_wake(loop);
     }
     return fits;
@@ -275,10 +287,13 @@ static void drain_wakes(struct loop *loop, const struct epoll_event *events, int
 void loop_run(struct loop *loop) {
     struct epoll_event events[EVENTS_PER_TURN];
 
+    running_here = loop;
     while (!atomic_load(&loop->stopping)) {
+        loop->in_hooks = true;
         for (size_t i = 0; i < loop->hook_count; i++) {
             loop->hooks[i].fn(loop->hooks[i].arg);
         }
+        loop->in_hooks = false;
         const int count = epoll_wait(loop->epoll_fd, events, EVENTS_PER_TURN, sleep_ms(loop));
         drain_wakes(loop, events, count);
         run_posts(loop);
@@ -287,4 +302,5 @@ void loop_run(struct loop *loop) {
         }
         run_timers(loop);
     }
+    running_here = NULL;
 }

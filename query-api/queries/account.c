@@ -27,8 +27,11 @@ static void put_balance(struct read *read, const struct account_view *account) {
         answer_corrupt(read);
         return;
     }
-    buf_printf(body, ",\"currency\":\"%s\",\"version\":%" PRId64 "}\n", account->currency,
-               account->version);
+    buf_put_text(body, ",\"currency\":\"");
+    buf_put_text(body, account->currency);
+    buf_put_text(body, "\",\"version\":");
+    buf_put_i64(body, account->version);
+    buf_put_text(body, "}\n");
     answer_json_of_version(read, body, account->version, account->updated_at_us);
 }
 

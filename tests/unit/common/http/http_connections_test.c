@@ -94,12 +94,18 @@ static struct http_server_options options_of(uint32_t connections_max, uint32_t 
     return options;
 }
 
-static void start(uint32_t connections_max, uint32_t idle_timeout_s) {
-    const struct http_server_options options = options_of(connections_max, idle_timeout_s);
+static void start_lingering(uint32_t connections_max, uint32_t idle_timeout_s,
+                            uint32_t linger_turns) {
+    struct http_server_options options = options_of(connections_max, idle_timeout_s);
     struct err err = {0};
 
+    options.linger_turns = linger_turns;
     cr_assert_eq(http_server_new(&options, &fixture.server, &err), ERR_OK, "%s", err.message);
     cr_assert_eq(http_server_start(fixture.server, &err), ERR_OK, "%s", err.message);
+}
+
+static void start(uint32_t connections_max, uint32_t idle_timeout_s) {
+    start_lingering(connections_max, idle_timeout_s, 0);
 }
 
 static void tear_down(void) {
@@ -455,11 +461,10 @@ static void leave(int fd, int how) {
     }
 }
 
-Test(http_connections, who_leaves_while_held_harms_nobody) {
+static void some_leave_while_held(void) {
     enum { CLIENTS = 200, LATER = 100 };
     pthread_t other;
 
-    start(1024, 60);
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < CLIENTS; i++) {
             fds[i] = ask_to_hold(i);
@@ -488,15 +493,42 @@ Test(http_connections, who_leaves_while_held_harms_nobody) {
     }
 }
 
-/* It has said all it wants to say, and still listens. */
-Test(http_connections, who_only_stops_sending_is_answered) {
-    start(64, 60);
+Test(http_connections, who_leaves_while_held_harms_nobody) {
+    start(1024, 60);
+    some_leave_while_held();
+}
+
+/* Never suspended: those that break are closed at once, and abandoned. */
+Test(http_connections, who_leaves_while_lingering_harms_nobody) {
+    start_lingering(1024, 60, UINT32_MAX);
+    some_leave_while_held();
+}
+
+/* Some are suspended by then, some are not. */
+Test(http_connections, who_leaves_when_lingering_ends_harms_nobody) {
+    start_lingering(1024, 60, 4);
+    some_leave_while_held();
+}
+
+static void one_stops_sending(void) {
     const int fd = ask_to_hold(5);
     cr_assert_eq(shutdown(fd, SHUT_WR), 0);
     cr_assert(becomes(held, 1));
     complete_held();
     cr_expect(has_body(socket_hear(fd), 5));
     cr_expect(becomes(connections, 0));
+}
+
+/* It has said all it wants to say, and still listens. */
+Test(http_connections, who_only_stops_sending_is_answered) {
+    start(64, 60);
+    one_stops_sending();
+}
+
+/* The end may have come with the request, in one event: then its time limit closes it. */
+Test(http_connections, who_only_stops_sending_is_answered_also_while_lingering) {
+    start_lingering(64, 1, UINT32_MAX);
+    one_stops_sending();
 }
 
 /* --- open files --- */
