@@ -12,6 +12,9 @@ struct thing {
     char owner[8];
 };
 
+/* Without the padding at its end. */
+enum { THING_BYTES = offsetof(struct thing, owner) + sizeof(((struct thing *)0)->owner) };
+
 static const struct field fields[] = {
     FIELD_OF(struct thing, amount_minor, "amount_minor", FIELD_I64, true),
     FIELD_OF(struct thing, balance_minor, "balance_minor", FIELD_I64, true),
@@ -47,7 +50,7 @@ static void expect_alike(struct str text) {
 
     if (read_plainly(text, &quick)) {
         cr_assert(read_thoroughly(text, &thorough), "only the quick one takes %.*s", STR_ARG(text));
-        cr_assert_eq(memcmp(&quick, &thorough, sizeof(quick)), 0, "%.*s", STR_ARG(text));
+        cr_assert_eq(memcmp(&quick, &thorough, THING_BYTES), 0, "%.*s", STR_ARG(text));
     }
 }
 
@@ -66,7 +69,7 @@ Test(field_plain, what_is_written_is_read) {
     buf_init(&text, 1024);
     fields_to_json(fields, FIELD_COUNT, &in, &text);
     cr_assert(read_plainly(buf_str(&text), &out));
-    cr_assert_eq(memcmp(&in, &out, sizeof(in)), 0);
+    cr_assert_eq(memcmp(&in, &out, THING_BYTES), 0);
     buf_release(&text);
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         cr_assert(read_plainly(str_from(texts[i]), &out), "%s", texts[i]);
