@@ -1,71 +1,21 @@
-#include "common/adapters/view_redis.h"
+#include "common/adapters/view_redis_internal.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <hiredis/async.h>
-#include <hiredis/hiredis.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "common/adapters/host_lookup.h"
-#include "common/adapters/redis_model.h"
 #include "common/adapters/redis_tls.h"
-#include "common/adapters/redis_url.h"
-#include "common/adapters/view_redis_calls.h"
-#include "common/adapters/view_redis_hash.h"
 #include "common/base/clock.h"
-#include "common/base/hash.h"
 #include "common/base/mem.h"
-#include "common/runtime/backoff.h"
 
 enum {
-    ASK_BYTES = STREAM_ID_BYTES_MAX + 512,
     RESOLVE_POLL_US = 2000,
     CHECK_EVERY_US = 2000000,
     CHECK_AGAIN_US = 250000, /* while the answer is no */
     BACKOFF_FIRST_MS = 50,
     BACKOFF_CAP_MS = 2000,
-    REASON_BYTES = 256,
-};
-
-enum phase {
-    PHASE_WAITING, /* for the next try */
-    PHASE_RESOLVING,
-    PHASE_CONNECTING,
-    PHASE_CHECKING, /* connected; whether Redis speaks of the same partitions is not known yet */
-    PHASE_READY,
-    PHASE_REFUSED, /* connected; it does not */
-};
-
-struct view_redis {
-    struct view_redis_options options;
-    struct redis_url url;
-    enum phase phase;
-    struct host_lookup *lookup;
-    size_t tries; /* to connect */
-    redisAsyncContext *connection;
-    int fd; /* of the connection */
-    struct backoff backoff;
-    int64_t phase_since_us;
-    uint64_t step_timer;
-    uint64_t limit_timer; /* set while anything is in flight */
-    bool write_wanted;    /* hiredis has bytes to write */
-    unsigned watched;     /* what the loop watches the socket for */
-    enum err_code lost_code;
-    bool closing; /* being freed: no call of `done` any more */
-    bool check_in_flight;
-    bool drop_due; /* the next step ends the connection and begins anew */
-    bool ever_up;
-    struct calls calls;
-    struct buf key; /* of the account being asked for */
-    struct buf ask;
-    int64_t models[TOPIC_PARTITIONS_MAX]; /* which keys are live, as last heard */
-    bool asked[TOPIC_PARTITIONS_MAX];     /* in this turn of the loop */
-    enum view_state told_state;
-    char told_reason[REASON_BYTES];
-    bool told;
-    struct metric_histogram *seconds;
-    struct metric_gauge *in_flight_gauge;
 };
 
 static void step(void *arg);
@@ -104,12 +54,7 @@ static void step_after(struct view_redis *view, int64_t delay_us) {
 
 /* --- calls --- */
 
-/*
- * What every reply callback does first. hiredis calls back without a reply while it tears a
- * connection down, before it says that it does: from the first such call on nothing may be sent any
- * more.
- */
-static bool answered(struct view_redis *view, struct call *call, const void *reply) {
+bool view_redis_answered(struct view_redis *view, struct call *call, const void *reply) {
     calls_pop(&view->calls, call);
     if (reply == NULL) {
         view->phase = PHASE_WAITING;
@@ -137,7 +82,7 @@ static void drop(struct view_redis *view, enum err_code code, const char *reason
 
 /* hiredis has given up on the connection and frees it after this. */
 static void lost(struct view_redis *view, const redisAsyncContext *connection) {
-    char reason[REASON_BYTES];
+    char reason[VIEW_REDIS_REASON_BYTES];
 
     if (view->connection != connection) {
         return; /* we dropped it ourselves */
@@ -168,7 +113,7 @@ static void check_limit(void *arg) {
     }
 }
 
-static void arm_limit(struct view_redis *view) {
+void view_redis_arm_limit(struct view_redis *view) {
     if (view->limit_timer == 0) {
         view->limit_timer = loop_after(view->options.loop, view->options.request_timeout_ms * 1000,
                                        check_limit, view);
@@ -262,7 +207,7 @@ static void refuse(struct view_redis *view, enum view_state state, const char *r
 }
 
 static void judge_partitions(struct view_redis *view, const redisReply *reply) {
-    char reason[REASON_BYTES];
+    char reason[VIEW_REDIS_REASON_BYTES];
     int64_t partitions = 0;
 
     if (reply->type == REDIS_REPLY_ERROR) {
@@ -294,7 +239,7 @@ static void on_own_reply(redisAsyncContext *connection, void *raw, void *arg) {
     struct view_redis *view = connection->data;
     const redisReply *reply = raw;
 
-    if (answered(view, arg, reply) && reply->type == REDIS_REPLY_ERROR) {
+    if (view_redis_answered(view, arg, reply) && reply->type == REDIS_REPLY_ERROR) {
         /* AUTH or SELECT was refused: what comes after them will be as well, and says so. */
         log_warn(view->options.log, log_event("redis.refused"),
                  log_str("answer", str_of(reply->str, (size_t)reply->len)));
@@ -305,7 +250,7 @@ static void on_partitions(redisAsyncContext *connection, void *raw, void *arg) {
     struct view_redis *view = connection->data;
 
     view->check_in_flight = false;
-    if (answered(view, arg, raw)) {
+    if (view_redis_answered(view, arg, raw)) {
         judge_partitions(view, raw);
     }
 }
@@ -317,7 +262,7 @@ static void send_own(struct view_redis *view, redisCallbackFn *fn, int argc, con
         /* Only a connection that is being torn down refuses, and ours is not. */
         assert(false);
     }
-    arm_limit(view);
+    view_redis_arm_limit(view);
 }
 
 static void ask_partitions(struct view_redis *view) {
@@ -363,7 +308,7 @@ static void on_disconnected(const redisAsyncContext *connection, int status) {
 
 static void connect_to(struct view_redis *view, const char *address) {
     redisAsyncContext *connection = redisAsyncConnect(address, view->url.port);
-    char reason[REASON_BYTES];
+    char reason[VIEW_REDIS_REASON_BYTES];
 
     if (connection == NULL || connection->err != 0) {
         (void)snprintf(reason, sizeof(reason), "connection failed: %s",
@@ -457,152 +402,6 @@ static void step(void *arg) {
     }
 }
 
-/* --- accounts --- */
-
-static void learn_model(struct view_redis *view, int32_t partition, const redisReply *reply) {
-    struct sink_checkpoint at = {0};
-    const bool known = reply->type == REDIS_REPLY_STRING &&
-                       redis_model_parse_checkpoint(str_of(reply->str, reply->len), &at);
-
-    view->models[partition] = known ? at.model : 0;
-}
-
-/* Which model of a partition is live stands in its checkpoint; see redis_model.h. */
-static void on_checkpoint(redisAsyncContext *connection, void *raw, void *arg) {
-    struct view_redis *view = connection->data;
-    const int32_t partition = ((const struct call *)arg)->partition;
-
-    if (answered(view, arg, raw)) {
-        learn_model(view, partition, raw);
-    }
-}
-
-/* Who writes to a partition writes its checkpoint in the same step: it is the partition's mark. */
-static void on_mark(redisAsyncContext *connection, void *raw, void *arg) {
-    struct view_redis *view = connection->data;
-    const struct call call = *(struct call *)arg;
-    const redisReply *reply = raw;
-    uint64_t mark = 0;
-
-    const bool has_answer = answered(view, arg, raw);
-    if (view->closing) {
-        return;
-    }
-    if (has_answer) {
-        learn_model(view, call.partition, reply);
-        mark = reply->type == REDIS_REPLY_STRING
-                   ? hash_fnv1a(HASH_FNV1A_START, str_of(reply->str, reply->len))
-                   : 0;
-    }
-    call.mark_done(call.arg, has_answer ? ERR_OK : view->lost_code, mark);
-}
-
-static struct call *ask_checkpoint(struct view_redis *view, int32_t partition,
-                                   redisCallbackFn *fn) {
-    char key[64];
-    const char *argv[] = {"GET", key};
-    struct call *call = calls_push(&view->calls);
-
-    view->asked[partition] = true;
-    (void)snprintf(key, sizeof(key), "{p%d}:checkpoint:accounts", partition);
-    call->partition = partition;
-    if (redisAsyncCommandArgv(view->connection, fn, call, 2, argv, NULL) != REDIS_OK) {
-        assert(false);
-    }
-    return call;
-}
-
-/* Before the accounts of a turn, so that its answer comes before theirs. */
-static void ask_model(struct view_redis *view, int32_t partition) {
-    if (!view->asked[partition]) {
-        (void)ask_checkpoint(view, partition, on_checkpoint);
-    }
-}
-
-static void send_account(struct view_redis *view, const struct call *request);
-
-static void on_account(redisAsyncContext *connection, void *raw, void *arg) {
-    struct view_redis *view = connection->data;
-    const struct call call = *(struct call *)arg;
-    struct account_view account = {0};
-
-    const bool has_answer = answered(view, arg, raw);
-    if (view->closing) {
-        return;
-    }
-    if (has_answer && call.model != view->models[call.partition]) {
-        send_account(view, &call); /* the model was switched: these were the old one's keys */
-        return;
-    }
-    const enum err_code code = has_answer ? view_redis_hash_read(raw, &account) : view->lost_code;
-    metric_observe(view->seconds, clock_monotonic_us() - call.sent_us);
-    metric_set(view->in_flight_gauge, (int64_t)view->calls.count);
-    call.done(call.arg, code, code == ERR_OK ? &account : NULL);
-}
-
-static void send_account(struct view_redis *view, const struct call *request) {
-    const int64_t model = view->models[request->partition];
-    struct call *call = calls_push(&view->calls);
-    struct buf *key = &view->key;
-
-    calls_copy(call, request);
-    call->model = model;
-    buf_clear(key);
-    buf_put_text(key, "{p");
-    buf_put_i64(key, request->partition);
-    buf_put_text(key, "}:account");
-    buf_put_text(key, redis_model_suffix(model).text);
-    buf_put_char(key, ':');
-    buf_put_text(key, request->id);
-    view_redis_hash_ask(&view->ask, buf_str(key));
-    if (redisAsyncFormattedCommand(view->connection, on_account, call, view->ask.ptr,
-                                   view->ask.len) != REDIS_OK) {
-        assert(false);
-    }
-}
-
-static enum err_code get_account(void *self, struct str id, key_view_fn *done, void *arg) {
-    struct view_redis *view = self;
-    struct call request = {.done = done, .arg = arg, .sent_us = clock_monotonic_us()};
-
-    if (view->phase != PHASE_READY) {
-        return ERR_UNAVAILABLE;
-    }
-    if (view->calls.count >= view->options.in_flight_max) {
-        return ERR_LIMIT;
-    }
-    if (!str_copy(request.id, sizeof(request.id), id)) {
-        return ERR_INVALID;
-    }
-    request.partition = hash_kafka_partition(id, view->options.partitions);
-    ask_model(view, request.partition);
-    send_account(view, &request);
-    arm_limit(view);
-    return ERR_OK;
-}
-
-static int32_t get_place(void *self, struct str id) {
-    const struct view_redis *view = self;
-
-    return hash_kafka_partition(id, view->options.partitions);
-}
-
-static enum err_code get_mark(void *self, int32_t place, key_mark_fn *done, void *arg) {
-    struct view_redis *view = self;
-
-    if (view->phase != PHASE_READY) {
-        return ERR_UNAVAILABLE;
-    }
-    if (view->calls.count >= view->options.in_flight_max) {
-        return ERR_LIMIT;
-    }
-    struct call *call = ask_checkpoint(view, place, on_mark);
-    call->mark_done = done;
-    call->arg = arg;
-    arm_limit(view);
-    return ERR_OK;
-}
-
 /* --- life --- */
 
 enum err_code view_redis_new(const struct view_redis_options *options, struct view_redis **out,
@@ -615,8 +414,8 @@ enum err_code view_redis_new(const struct view_redis_options *options, struct vi
         return code;
     }
     view->options = *options;
-    buf_init(&view->key, ASK_BYTES);
-    buf_init(&view->ask, ASK_BYTES);
+    buf_init(&view->key, VIEW_REDIS_ASK_BYTES);
+    buf_init(&view->ask, VIEW_REDIS_ASK_BYTES);
     backoff_init(&view->backoff, BACKOFF_FIRST_MS, BACKOFF_CAP_MS);
     view->seconds = metrics_latency(options->metrics, "daybook_query_redis_seconds", "",
                                     "From asking Redis for an account to its answer.");
@@ -646,12 +445,4 @@ void view_redis_free(struct view_redis *view) {
     buf_release(&view->key);
     buf_release(&view->ask);
     mem_free(view);
-}
-
-struct key_view view_redis_keys(struct view_redis *view) {
-    return (struct key_view){.self = view,
-                             .place_count = view->options.partitions,
-                             .account = get_account,
-                             .place = get_place,
-                             .mark = get_mark};
 }
