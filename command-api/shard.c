@@ -1,9 +1,7 @@
 #include "command-api/shard.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -20,7 +18,7 @@
 #include "common/runtime/queue.h"
 
 enum { IDLE_CHECK_MS = 1000, EVENTS_MAX = SHARD_BATCH_MAX * DECISION_EVENTS_MAX };
-_Static_assert((int)EVENTS_MAX <= (int)EVENT_STORE_BATCH_MAX, "a batch fits the store");
+static_assert((int)EVENTS_MAX <= (int)EVENT_STORE_BATCH_MAX, "a batch fits the store");
 
 struct shard {
     struct shard_options options;
