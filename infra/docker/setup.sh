@@ -34,20 +34,23 @@ put() { # SERVICE FILE UID TEXT: whole or not at all
 postgres_url() { echo "postgresql://daybook_$1:$2@postgres:5432/$3?application_name=daybook-$1"; }
 
 secrets() {
-    local superuser migrator command relay projector query redis redis_query grafana
+    local superuser migrator command relay projector query redis redis_projector redis_query
+    local grafana
     superuser=$(password POSTGRES) && migrator=$(password MIGRATOR) && command=$(password COMMAND)
     relay=$(password RELAY) && projector=$(password PROJECTOR) && query=$(password QUERY)
-    redis=$(password REDIS) && redis_query=$(password REDIS_QUERY) && grafana=$(password GRAFANA)
+    redis=$(password REDIS) && redis_projector=$(password REDIS_PROJECTOR)
+    redis_query=$(password REDIS_QUERY) && grafana=$(password GRAFANA)
     # Folders without this cannot be entered by the accounts that own the files in them.
     chmod 755 /secrets/*
     put postgres password 999 "$superuser"
     put redis password 999 "$redis"
-    put redis users.conf 999 "$(sed -e "s|@PW_REDIS@|$redis|" -e "s|@PW_REDIS_QUERY@|$redis_query|" \
+    put redis users.conf 999 "$(sed -e "s|@PW_REDIS@|$redis|" \
+        -e "s|@PW_REDIS_PROJECTOR@|$redis_projector|" -e "s|@PW_REDIS_QUERY@|$redis_query|" \
         /usr/local/lib/daybook/infra/redis/users.conf)"
     put command-api write-url 10001 "$(postgres_url command "$command" daybook_write)"
     put relay write-url 10002 "$(postgres_url relay "$relay" daybook_write)"
     put projector read-url 10003 "$(postgres_url projector "$projector" daybook_read)"
-    put projector redis-url 10003 "redis://:$redis@redis:6379/0"
+    put projector redis-url 10003 "redis://projector:$redis_projector@redis:6379/0"
     put query-api read-url 10004 "$(postgres_url query "$query" daybook_read)"
     put query-api log-url 10004 "$(postgres_url query "$query" daybook_write)"
     put query-api redis-url 10004 "redis://query:$redis_query@redis:6379/0"

@@ -182,20 +182,94 @@ Test(roles, no_service_enters_the_other_database) {
     }
 }
 
-Test(roles, the_query_api_changes_nothing_in_redis) {
-    static const char *const refused[] = {"set x 1",  "del x",          "eval 'return 1' 0",
-                                          "flushall", "config get '*'", "keys '*'",
-                                          "acl list", "shutdown nosave"};
-    const char *connect = "url=${DAYBOOK_TEST_REDIS_QUERY_URL#redis://query:}; at=${url#*@}; "
-                          "REDISCLI_AUTH=${url%%@*} redis-cli --user query -h ${at%%:*} -p "
-                          "$(echo ${at#*:} | cut -d/ -f1)";
-    char output[1024];
+/* What redis-cli prints as that user; words are a shell's. */
+static const char *redis_as(const char *user, const char *words) {
+    static char output[1024];
 
-    cr_assert_eq(shell(output, sizeof(output), "%s get daybook:partitions 2>&1", connect), 0);
-    cr_assert_null(strstr(output, "NOPERM"), "%s", output);
-    cr_assert_null(strstr(output, "NOAUTH"), "%s", output);
-    for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
-        (void)shell(output, sizeof(output), "%s %s 2>&1", connect, refused[i]);
-        cr_expect_not_null(strstr(output, "NOPERM"), "%s: %s", refused[i], output);
+    (void)shell(output, sizeof(output),
+                "url=$DAYBOOK_TEST_REDIS_%s_URL; url=${url#redis://}; at=${url#*@}; "
+                "who=${url%%%%@*}; REDISCLI_AUTH=${who#*:} redis-cli --user ${who%%%%:*} "
+                "-h ${at%%%%:*} -p $(echo ${at#*:} | cut -d/ -f1) %s 2>&1",
+                user, words);
+    return output;
+}
+
+static void may_in_redis(const char *user, const char *words) {
+    const char *output = redis_as(user, words);
+
+    cr_expect(strstr(output, "NOPERM") == NULL && strstr(output, "NOAUTH") == NULL &&
+                  strstr(output, "WRONGPASS") == NULL,
+              "%s: %s: %s", user, words, output);
+}
+
+static void may_not_in_redis(const char *user, const char *words) {
+    const char *output = redis_as(user, words);
+
+    cr_expect_not_null(strstr(output, "NOPERM"), "%s: %s: %s", user, words, output);
+}
+
+/* What no service may: stop the server or its clients, read its settings, see what all keys are. */
+static const char *const redis_dangerous[] = {"client pause 1",
+                                              "client kill id 1",
+                                              "client list",
+                                              "client no-evict on",
+                                              "randomkey",
+                                              "dbsize",
+                                              "keys '*'",
+                                              "config get '*'",
+                                              "config set dir /",
+                                              "acl list",
+                                              "acl getuser x",
+                                              "acl setuser x",
+                                              "flushall",
+                                              "flushdb",
+                                              "swapdb 0 1",
+                                              "shutdown nosave",
+                                              "replicaof 127.0.0.1 1",
+                                              "script flush",
+                                              "script kill",
+                                              "function flush",
+                                              "module list",
+                                              "slowlog get",
+                                              "monitor",
+                                              "bgrewriteaof",
+                                              "bgsave",
+                                              "info",
+                                              "latency latest",
+                                              "publish daybook x",
+                                              "get other",
+                                              "subscribe x"};
+
+Test(roles, the_query_api_changes_nothing_in_redis) {
+    static const char *const refused[] = {"set daybook:partitions 1",
+                                          "del daybook:partitions",
+                                          "eval 'return 1' 0",
+                                          "scan 0",
+                                          "get daybook:models:accounts",
+                                          "hgetall '{p0}:account:x'",
+                                          "get '{p0}:parked:accounts'",
+                                          "client reply off",
+                                          "wait 0 0"};
+
+    may_in_redis("QUERY", "get daybook:partitions");
+    may_in_redis("QUERY", "hmget '{p0}:account:nobody' version");
+    may_in_redis("QUERY", "get '{p0}:checkpoint:accounts'");
+    for (size_t i = 0; i < ARRAY_LEN(redis_dangerous); i++) {
+        may_not_in_redis("QUERY", redis_dangerous[i]);
     }
+    for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
+        may_not_in_redis("QUERY", refused[i]);
+    }
+}
+
+Test(roles, the_projector_writes_models_in_redis_and_governs_nothing) {
+    may_in_redis("PROJECTOR", "eval 'return 1' 0");
+    may_in_redis("PROJECTOR", "script load 'return 1'");
+    may_in_redis("PROJECTOR", "scan 0 count 1");
+    may_in_redis("PROJECTOR", "unlink daybook:roles-test");
+    for (size_t i = 0; i < ARRAY_LEN(redis_dangerous); i++) {
+        may_not_in_redis("PROJECTOR", redis_dangerous[i]);
+    }
+    may_not_in_redis("PROJECTOR", "set other 1");
+    may_not_in_redis("PROJECTOR", "blpop daybook:roles-test 1");
 }
