@@ -301,7 +301,8 @@ start_postgres() {
     fi
     wait_for_old_postgres "$data" || return 1
     cp infra/postgres/postgresql.conf "$data/daybook.conf"
-    chmod 644 "$data/daybook.conf"
+    cp infra/postgres/pg_hba.conf "$data/pg_hba.conf"
+    chmod 644 "$data/daybook.conf" "$data/pg_hba.conf"
     grep -q "^include 'daybook.conf'" "$data/postgresql.conf" ||
         echo "include 'daybook.conf'" >>"$data/postgresql.conf"
     if [ "$(id -u)" = 0 ]; then
