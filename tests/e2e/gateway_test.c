@@ -1,7 +1,4 @@
-/*
- * Whose rate the gateway counts, at an nginx of the test's own: on a socket, before servers that
- * are not there. What it lets pass is answered 503, what it does not 429.
- */
+/* An nginx of the test's own, on a socket: whose rate it counts, and how it ends. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -12,7 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../support/command.h"
 #include "../support/environment.h"
+#include "../support/http_client.h"
 #include "../support/shell.h"
 
 enum {
@@ -35,8 +34,8 @@ static bool answers(void *arg) {
                  gateway.folder) == 0;
 }
 
-/* One request a second for each caller. `settings`: NAME=value … */
-static void start(const char *settings) {
+/* `settings`: NAME=value … */
+static void start_before(const char *query_api, const char *settings) {
     char output[1024];
     char configuration[96];
 
@@ -44,10 +43,10 @@ static void start(const char *settings) {
     cr_assert_not_null(mkdtemp(gateway.folder));
     cr_assert_eq(
         shell(output, sizeof(output),
-              "env -u DAYBOOK_TLS_CERTIFICATE -u DAYBOOK_TLS_KEY DAYBOOK_RATE_PER_KEY=1 "
+              "env -u DAYBOOK_TLS_CERTIFICATE -u DAYBOOK_TLS_KEY "
               "GATEWAY_LISTEN=unix:%s/socket GATEWAY_STATE=%s GATEWAY_COMMAND_APIS=127.0.0.1:1 "
-              "GATEWAY_QUERY_APIS=127.0.0.1:1 %s infra/gateway/render.sh 2>&1 >%s/nginx.conf",
-              gateway.folder, gateway.folder, settings, gateway.folder),
+              "GATEWAY_QUERY_APIS=%s %s infra/gateway/render.sh 2>&1 >%s/nginx.conf",
+              gateway.folder, gateway.folder, query_api, settings, gateway.folder),
         0, "%s", output);
     (void)snprintf(configuration, sizeof(configuration), "%s/nginx.conf", gateway.folder);
     gateway.nginx = fork();
@@ -62,6 +61,15 @@ static void start(const char *settings) {
         _exit(127);
     }
     cr_assert(eventually(answers, NULL, 10000));
+}
+
+/* One request a second for each caller. What passes is answered 503, for nobody is behind it, what
+ * does not 429. */
+static void start(const char *settings) {
+    char all[128];
+
+    (void)snprintf(all, sizeof(all), "DAYBOOK_RATE_PER_KEY=1 %s", settings);
+    start_before("127.0.0.1:1", all);
 }
 
 static void stop(void) {
@@ -149,4 +157,40 @@ Test(gateway, a_token_that_nobody_checks_has_its_addresss_rate) {
     start("DAYBOOK_AUTH=off");
     const int passed = passing(callers);
     cr_assert(passed >= 2 && passed <= LIMITED_MAX, "%d", passed);
+}
+
+static bool someone_waits(void *arg) {
+    struct http_answer a = http_get(arg);
+    const bool is = a.body != NULL && strstr(a.body, "daybook_query_waiters 1") != NULL;
+
+    http_answer_release(&a);
+    return is;
+}
+
+/* Also when the gateway has been told to end. */
+Test(gateway, a_read_that_waits_is_answered) {
+    enum { WAIT_MS = 7000 };
+    const char *query_api = stack_environment("DAYBOOK_TEST_QUERY_API");
+    const char *id = command_open(stack_environment("DAYBOOK_TEST_COMMAND_API"), "waits");
+    char line[256];
+    char metrics[96];
+    char status[8] = "";
+
+    start_before(query_api + strlen("http://"), "");
+    (void)snprintf(metrics, sizeof(metrics), "%s/metrics", query_api);
+    (void)snprintf(line, sizeof(line),
+                   "curl -s -o /dev/null -w '%%{http_code}' --unix-socket %s/socket "
+                   "'http://gateway/accounts/%s?min_version=9&timeout_ms=%d'",
+                   gateway.folder, id, WAIT_MS);
+    FILE *read = popen(line, "r"); /* the test's own line */
+    cr_assert_not_null(read);
+    cr_assert(eventually(someone_waits, metrics, 5000));
+    const double from = now_seconds();
+    cr_assert_eq(kill(gateway.nginx, SIGQUIT), 0);
+    cr_assert_not_null(fgets(status, sizeof(status), read));
+    (void)pclose(read);
+    cr_expect_str_eq(status, "504");
+    cr_expect_gt(now_seconds() - from, WAIT_MS / 1000.0 / 2);
+    cr_expect_eq(waitpid(gateway.nginx, NULL, 0), gateway.nginx);
+    gateway.nginx = 0;
 }
