@@ -5,7 +5,7 @@
 #   setup.sh migrate    makes roles and databases, applies the migrations
 #   setup.sh key-line   the line for a file of API keys that lets Prometheus read the metrics
 #
-# A password that DAYBOOK_PASSWORD_NAME gives is taken; one that nobody gave is made, once. Each file can
+# A password that DAYBOOK_PASSWORD_NAME gives is taken, also in place of an earlier one; one that nobody gave is made, once. Each file can
 # be read by the account of its service alone.
 set -euo pipefail
 umask 077
@@ -59,10 +59,17 @@ secrets() {
     local superuser migrator command relay projector query redis redis_projector redis_query
     local grafana prometheus
     publishing_is_meant
-    superuser=$(password POSTGRES) && migrator=$(password MIGRATOR) && command=$(password COMMAND)
-    relay=$(password RELAY) && projector=$(password PROJECTOR) && query=$(password QUERY)
-    redis=$(password REDIS) && redis_projector=$(password REDIS_PROJECTOR)
-    redis_query=$(password REDIS_QUERY) && grafana=$(password GRAFANA)
+    # One a line: what fails inside ends it all only there.
+    superuser=$(password POSTGRES)
+    migrator=$(password MIGRATOR)
+    command=$(password COMMAND)
+    relay=$(password RELAY)
+    projector=$(password PROJECTOR)
+    query=$(password QUERY)
+    redis=$(password REDIS)
+    redis_projector=$(password REDIS_PROJECTOR)
+    redis_query=$(password REDIS_QUERY)
+    grafana=$(password GRAFANA)
     prometheus=$(password PROMETHEUS DAYBOOK_KEY_PROMETHEUS)
     # Folders without this cannot be entered by the accounts that own the files in them.
     chmod 755 /secrets/*
