@@ -153,8 +153,6 @@ relay redis 6379
 redis kafka 9092
 gateway relay 8083
 gateway projector 8084
-command-api relay 8083
-query-api projector 8084
 EOF
     for service in "${tries[@]}"; do wait "$service" || return 1; done
 }
