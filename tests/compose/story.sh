@@ -117,11 +117,14 @@ reaches() { # SERVICE HOST PORT
     docker exec "$(containers "$1" | head -1)" timeout 2 bash -c "exec 3<>/dev/tcp/$2/$3" 2>/dev/null
 }
 stays_out() { # SERVICE HOST PORT: neither by the name, nor by an address, should it guess it
-    local host
+    local host tries=() reached=0
     for host in "$2" $(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' \
         "$(containers "$2" | head -1)"); do
-        ! reaches "$1" "$host" "$3" || { echo "$1 reaches $2 ($host)"; return 1; }
+        { ! reaches "$1" "$host" "$3" || { echo "$1 reaches $2 ($host)"; false; }; } &
+        tries+=($!)
     done
+    for host in "${tries[@]}"; do wait "$host" || reached=1; done
+    return $reached
 }
 networks_are_apart() {
     local service host port tries=()
