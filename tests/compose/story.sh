@@ -196,16 +196,14 @@ further_requests() {
 
 # --- inside ---
 
-observability() {
+observability_start() { # before the load: there is something to see then
     local services='prometheus node-exporter'
     # Grafana itself only where its image can be had: it has no stand-in.
     ! official "$(image_of grafana)" || services="$services grafana"
     # shellcheck disable=SC2086 # names
-    compose --profile observability up -d --no-recreate $services || return 1
-    # Rates need something that happens while it looks.
-    scripts/demo.sh "$gateway" >/dev/null
-    within 30 curl -fsS -o /dev/null "http://127.0.0.1:$DAYBOOK_PROMETHEUS_PORT/-/ready" || return 1
-    sleep 6
+    compose --profile observability up -d --no-recreate $services
+}
+observability() {
     scripts/demo.sh "$gateway" >/dev/null
     tests/observability/test.sh "http://127.0.0.1:$DAYBOOK_PROMETHEUS_PORT" || return 1
     stays_out gateway prometheus 9090 && stays_out gateway node-exporter 9100

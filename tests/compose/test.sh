@@ -122,6 +122,7 @@ play() { # read as a whole before it begins
     check 'refusals, repeats and the past' further_requests
 
     echo "== under load"
+    check 'Prometheus looks on' observability_start
     load_start 4
     check 'three projectors and two command APIs' scale_to 3 2
     check 'each projector has partitions, each command API commands' all_take_part
