@@ -95,8 +95,10 @@ strike() { # SERVICE
     deposits=$(cat "$work"/load-[0-9] | wc -l)
     within 30 goes_on "$deposits"
 }
-strike_together() { # SERVICE…
+strike_together() { # SERVICE…: these, and the active relay
     local service strikes=() code=0
+    strike_relay &
+    strikes+=($!)
     for service in "$@"; do
         strike "$service" &
         strikes+=($!)
