@@ -1,4 +1,5 @@
-/* Settings of a tracer for tests: what a process has when nothing is set, but that it sends soon. */
+/* Settings of a tracer for tests: what a process has when nothing is set, but that it sends soon.
+ */
 #ifndef DAYBOOK_TESTS_SUPPORT_TRACING_DEFAULTS_H
 #define DAYBOOK_TESTS_SUPPORT_TRACING_DEFAULTS_H
 
