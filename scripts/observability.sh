@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2154 # $state, $run, $logs, … are stack.sh's
 # Sourced by stack.sh: Prometheus on the local stack (`make up OBSERVABILITY=1`), from Debian's packages,
-# with the rules of infra/prometheus. OBSERVABILITY=0 at the next `up` leaves it out again.
+# with the rules of infra/prometheus. OBSERVABILITY=0 at the next `up` leaves it out again. Where the
+# processes ask for keys, DAYBOOK_PROMETHEUS_KEY_PATH names a file with one of scope admin.
 
 observability=${OBSERVABILITY:-$(cat "$run/observability" 2>/dev/null || echo 0)}
 prometheus_port=$(port PROMETHEUS)
@@ -39,6 +40,7 @@ global: {scrape_interval: 5s, evaluation_interval: 5s}
 rule_files: [$root/infra/prometheus/rules.yml]
 scrape_configs:
   - job_name: daybook
+    ${DAYBOOK_PROMETHEUS_KEY_PATH:+authorization: {credentials_file: $DAYBOOK_PROMETHEUS_KEY_PATH\}}
     file_sd_configs: [{files: [$state/prometheus/targets.json]}]
 EOF
     launch prometheus prometheus --config.file="$state/prometheus/prometheus.yml" \

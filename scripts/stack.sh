@@ -210,7 +210,7 @@ step() { # TEXT COMMAND…: with the time it took
 load_secrets() { # makes those that are not there yet
     local name file=$state/secrets.env fresh=$state/secrets.$$
     mkdir -p "$state"
-    for name in MIGRATOR COMMAND RELAY PROJECTOR QUERY REDIS REDIS_QUERY; do
+    for name in MIGRATOR COMMAND RELAY PROJECTOR QUERY REDIS REDIS_PROJECTOR REDIS_QUERY; do
         grep -qs "^PW_$name=" "$file" && continue
         (
             umask 077
@@ -226,6 +226,7 @@ load_secrets() { # makes those that are not there yet
 }
 pg_url() { echo "postgresql://daybook_$1:$2@127.0.0.1:$pg_port/$3"; }
 redis_url() { echo "redis://:$PW_REDIS@127.0.0.1:$redis_port/0"; }
+redis_projector_url() { echo "redis://projector:$PW_REDIS_PROJECTOR@127.0.0.1:$redis_port/0"; }
 redis_query_url() { echo "redis://query:$PW_REDIS_QUERY@127.0.0.1:$redis_port/0"; }
 
 # --- servers -----------------------------------------------------------------------------------
@@ -300,7 +301,8 @@ start_postgres() {
     fi
     wait_for_old_postgres "$data" || return 1
     cp infra/postgres/postgresql.conf "$data/daybook.conf"
-    chmod 644 "$data/daybook.conf"
+    cp infra/postgres/pg_hba.conf "$data/pg_hba.conf"
+    chmod 644 "$data/daybook.conf" "$data/pg_hba.conf"
     grep -q "^include 'daybook.conf'" "$data/postgresql.conf" ||
         echo "include 'daybook.conf'" >>"$data/postgresql.conf"
     if [ "$(id -u)" = 0 ]; then
@@ -327,7 +329,8 @@ start_redis() {
         {
             cat infra/redis/redis.conf
             printf 'port %s\ndir %s\n' "$redis_port" "$state/redis"
-            sed -e "s|@PW_REDIS@|$PW_REDIS|" -e "s|@PW_REDIS_QUERY@|$PW_REDIS_QUERY|" infra/redis/users.conf
+            sed -e "s|@PW_REDIS@|$PW_REDIS|" -e "s|@PW_REDIS_PROJECTOR@|$PW_REDIS_PROJECTOR|" \
+                -e "s|@PW_REDIS_QUERY@|$PW_REDIS_QUERY|" infra/redis/users.conf
         } >"$state/redis/redis.conf"
     )
     launch redis redis-server "$state/redis/redis.conf"
@@ -419,7 +422,7 @@ start_relay() {
 start_projector() {
     service "$1" daybook-projector "$(port_of "$1")" DAYBOOK_KAFKA_BROKERS="127.0.0.1:$kafka_port" \
         DAYBOOK_READ_DATABASE_URL="$(pg_url projector "$PW_PROJECTOR" daybook_read)" \
-        DAYBOOK_REDIS_URL="$(redis_url)"
+        DAYBOOK_REDIS_URL="$(redis_projector_url)"
 }
 start_query_api() {
     service query-api daybook-query-api "$query_port" \
@@ -682,6 +685,7 @@ export DAYBOOK_TEST_WRITE_ADMIN_URL=$(pg_url migrator "$PW_MIGRATOR" daybook_wri
 export DAYBOOK_TEST_READ_ADMIN_URL=$(pg_url migrator "$PW_MIGRATOR" daybook_read)
 export DAYBOOK_TEST_SUPERUSER_URL='postgresql://$(superuser)@/daybook_write?host=$socket_dir&port=$pg_port'
 export DAYBOOK_TEST_REDIS_URL=$(redis_url)
+export DAYBOOK_TEST_REDIS_PROJECTOR_URL=$(redis_projector_url)
 export DAYBOOK_TEST_REDIS_QUERY_URL=$(redis_query_url)
 export DAYBOOK_TEST_KAFKA_BROKERS=127.0.0.1:$kafka_port
 export DAYBOOK_TEST_PROMETHEUS=http://127.0.0.1:$prometheus_port

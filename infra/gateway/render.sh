@@ -9,9 +9,12 @@
 #   GATEWAY_USER             account of the workers when started by root; default: nginx's own
 #   DAYBOOK_TLS_CERTIFICATE  PEM files, certificate chain and key: both, and clients speak TLS (1.2 or
 #   DAYBOOK_TLS_KEY          newer) to the same port; none: plain HTTP
-#   DAYBOOK_RATE_PER_KEY     requests a second for each API key (Authorization or X-API-Key; a client
-#                            that sends none: its address), as many at once; 0, the default: any number
-#   DAYBOOK_RATE_PER_ADDRESS the same for each client address, whatever keys it sends
+#   DAYBOOK_RATE_PER_KEY     requests a second for each caller, as many at once: for the token that it
+#                            sends when the services ask for one (DAYBOOK_AUTH and its files, as theirs),
+#                            otherwise for its address; 0, the default: any number
+#   DAYBOOK_RATE_PER_ADDRESS the same for each client address, whatever tokens it sends
+#   DAYBOOK_AUTH, DAYBOOK_AUTH_API_KEYS_PATH, DAYBOOK_AUTH_JWT_KEYS_PATH
+#                            what the services are told: whether a token means anything
 set -eu
 template=${GATEWAY_TEMPLATE:-$(dirname "$0")/nginx.conf}
 
@@ -45,8 +48,15 @@ if [ -n "$certificate$key" ]; then
     tls="        ssl_certificate $certificate;\\n        ssl_certificate_key $key;\\n"
     tls="$tls        ssl_protocols TLSv1.2 TLSv1.3;\\n        ssl_session_cache shared:tls:4m;"
 fi
+# Tokens that nobody checks would let a client choose whose rate it uses up.
 # shellcheck disable=SC2016 # nginx's variables
-limits=$(zone per_key '$rate_key' "$per_key")$(zone per_address '$binary_remote_addr' "$per_address")
+who='$binary_remote_addr'
+if [ "${DAYBOOK_AUTH:-auto}" != off ] && [ -n "${DAYBOOK_AUTH_API_KEYS_PATH:-}${DAYBOOK_AUTH_JWT_KEYS_PATH:-}" ]; then
+    # shellcheck disable=SC2016
+    who='$caller'
+fi
+# shellcheck disable=SC2016
+limits=$(zone per_key "$who" "$per_key")$(zone per_address '$binary_remote_addr' "$per_address")
 log=off
 [ -z "${GATEWAY_ACCESS_LOG:-}" ] || log="$GATEWAY_ACCESS_LOG json buffer=32k flush=1s"
 

@@ -73,5 +73,8 @@ compose_find() {
 }
 compose() {
     # shellcheck disable=SC2086 # a command of one or two words
-    $COMPOSE -p "$project" "$@"
+    $COMPOSE --env-file build/compose/empty.env -p "$project" "$@"
+}
+compose_all() { # all that there can be of it
+    compose -f docker-compose.yml -f infra/docker/traces.yml --profile observability "$@"
 }

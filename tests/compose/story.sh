@@ -29,17 +29,27 @@ bring_up() {
     compose ps
 }
 take_down() {
-    compose --profile observability down -v --remove-orphans -t 10 || return 1
+    docker rm -f "$collector" >/dev/null 2>&1
+    compose_all down -v --remove-orphans -t 10 || return 1
     [ -z "$(docker ps -aq --filter "label=com.docker.compose.project=$project")" ] &&
         [ -z "$(docker volume ls -q --filter "label=com.docker.compose.project=$project")" ] &&
         [ -z "$(docker network ls -q --filter "label=com.docker.compose.project=$project")" ]
 }
+# Other passwords, too: whoever has lost the first ones, or given them away, can go on.
 down_and_up() {
     local before
-    before=$(curl -fsS "$gateway/accounts/account123/balance") || return 1
-    compose --profile observability down -t 20 || return 1
-    bring_up >/dev/null || return 1
-    [ "$(curl -fsS "$gateway/accounts/account123/balance")" = "$before" ] || return 1
+    docker rm -f "$collector" >/dev/null 2>&1
+    compose_all down -t 20 || return 1
+    DAYBOOK_PASSWORD_MIGRATOR=the-migrators-second \
+        DAYBOOK_PASSWORD_COMMAND=the-commands-second DAYBOOK_PASSWORD_QUERY=the-querys-second \
+        DAYBOOK_PASSWORD_PROJECTOR=the-projectors-second DAYBOOK_PASSWORD_RELAY=the-relays-second \
+        DAYBOOK_PASSWORD_REDIS=the-operators-second DAYBOOK_PASSWORD_REDIS_QUERY=second-of-the-query \
+        DAYBOOK_PASSWORD_REDIS_PROJECTOR=second-of-the-projector bring_up >/dev/null || return 1
+    before=$(curl -fsS "$gateway/accounts/account123" | jq .version) || return 1
+    [ "$before" -ge 6 ] || return 1
+    expect 200 ".version == $before + 1" -H 'Content-Type: application/json' -d '{"amount": "1"}' \
+        "$gateway/accounts/account123/deposit" || return 1
+    expect 200 .balance "$gateway/accounts/account123?min_version=$((before + 1))&timeout_ms=10000" || return 1
     balances_are_right
 }
 
@@ -68,6 +78,24 @@ containers_are_confined() {
         docker exec "$id" grep -qE '^CapEff:.*0000000000000000' /proc/1/status || return 1
     done
 }
+each_image_is_built_once() { # two services that build one image get in each other's way
+    local twice
+    twice=$(awk '/^  [a-z]/ { image = "" } /^    image:/ { image = $NF } /^    build:/ { print image }' \
+        docker-compose.yml | sort | uniq -d)
+    [ -z "$twice" ] || { echo "built more than once: $twice"; return 1; }
+}
+no_secret_goes_into_a_build() { # what users are told to put into the repository's folders
+    local code=0 file files='infra/auth/api-keys.test infra/gateway/tls/key.test infra/traces/headers.test .env.test'
+    for file in $files; do echo secret >"$file"; done
+    # shellcheck disable=SC2016 # the build's shell's
+    printf 'FROM %s\nCOPY . /context\nRUN cd /context && find . -name "*.test" && ls infra/docker/Dockerfile && [ -z "$(find . -name "*.test")" ]\n' \
+        "$debian" >"$work/Dockerfile"
+    docker build -q -t daybook-context:test -f "$work/Dockerfile" . || code=1
+    # shellcheck disable=SC2086 # names
+    rm -f $files
+    docker rmi -f daybook-context:test >/dev/null 2>&1
+    return $code
+}
 no_secret_is_shown() {
     local id shown file
     for id in $(docker ps -aq --filter "label=com.docker.compose.project=$project"); do
@@ -89,11 +117,14 @@ reaches() { # SERVICE HOST PORT
     docker exec "$(containers "$1" | head -1)" timeout 2 bash -c "exec 3<>/dev/tcp/$2/$3" 2>/dev/null
 }
 stays_out() { # SERVICE HOST PORT: neither by the name, nor by an address, should it guess it
-    local host
+    local host tries=() reached=0
     for host in "$2" $(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' \
         "$(containers "$2" | head -1)"); do
-        ! reaches "$1" "$host" "$3" || { echo "$1 reaches $2 ($host)"; return 1; }
+        { ! reaches "$1" "$host" "$3" || { echo "$1 reaches $2 ($host)"; false; }; } &
+        tries+=($!)
     done
+    for host in "${tries[@]}"; do wait "$host" || reached=1; done
+    return $reached
 }
 networks_are_apart() {
     local service host port tries=()
@@ -123,6 +154,8 @@ command-api kafka 9092
 query-api kafka 9092
 relay redis 6379
 redis kafka 9092
+gateway relay 8083
+gateway projector 8084
 EOF
     for service in "${tries[@]}"; do wait "$service" || return 1; done
 }
@@ -161,46 +194,19 @@ further_requests() {
         expect 404 '.code == "not_found"' "$gateway/metrics"
 }
 
-tls_and_rates() {
-    local code=0
-    through_tls || code=1
-    compose up -d --no-deps gateway && within 30 all_healthy && return $code
-}
-through_tls() {
-    local answered=0 refused=0 secure=${gateway/http:/https:}
-    mkdir -p "$work/tls"
-    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext 'subjectAltName=DNS:localhost' \
-        -keyout "$work/tls/key.pem" -out "$work/tls/cert.pem" 2>/dev/null || return 1
-    chmod 755 "$work" "$work/tls" && chmod 644 "$work"/tls/*
-    DAYBOOK_TLS_FOLDER=$work/tls DAYBOOK_TLS_CERTIFICATE=/etc/daybook/tls/cert.pem DAYBOOK_RATE_PER_KEY=5 \
-        DAYBOOK_TLS_KEY=/etc/daybook/tls/key.pem compose up -d --no-deps gateway || return 1
-    within 30 all_healthy || return 1
-    expect 200 .balance --cacert "$work/tls/cert.pem" "$secure/accounts/account123/balance" || return 1
-    expect 400 '.code == "bad_request"' "$gateway/accounts/account123/balance" || return 1
-    for _ in $(seq 40); do # in one process: quicker than the rate
-        printf 'url = "%s/accounts/account123/balance"\noutput = "/dev/null"\n' "$secure"
-    done >"$work/urls"
-    curl -s --cacert "$work/tls/cert.pem" -H 'X-API-Key: busy' -w '%{http_code}\n' -K "$work/urls" >"$work/statuses"
-    sort "$work/statuses" | uniq -c
-    answered=$(grep -c '^200' "$work/statuses") refused=$(grep -c '^429' "$work/statuses")
-    echo "40 requests at once with one key, five a second: $answered answered, $refused refused"
-    [ "$answered" -ge 5 ] && [ "$refused" -ge 5 ] && [ $((answered + refused)) = 40 ] || return 1
-    expect 200 .balance --cacert "$work/tls/cert.pem" -H 'X-API-Key: other' "$secure/accounts/account123/balance"
-}
-
 # --- inside ---
 
-observability() {
+observability_start() { # before the load: there is something to see then
     local services='prometheus node-exporter'
+    # Grafana itself only where its image can be had: it has no stand-in.
     ! official "$(image_of grafana)" || services="$services grafana"
     # shellcheck disable=SC2086 # names
-    compose --profile observability up -d --no-recreate $services || return 1
-    # Rates need something that happens while it looks.
+    compose --profile observability up -d --no-recreate $services
+}
+observability() {
     scripts/demo.sh "$gateway" >/dev/null
-    within 30 curl -fsS -o /dev/null "http://127.0.0.1:$DAYBOOK_PROMETHEUS_PORT/-/ready" || return 1
-    sleep 6
-    scripts/demo.sh "$gateway" >/dev/null
-    tests/observability/test.sh "http://127.0.0.1:$DAYBOOK_PROMETHEUS_PORT"
+    tests/observability/test.sh "http://127.0.0.1:$DAYBOOK_PROMETHEUS_PORT" || return 1
+    stays_out gateway prometheus 9090 && stays_out gateway node-exporter 9100
 }
 dashboard() {
     local password grafana=http://127.0.0.1:$DAYBOOK_GRAFANA_PORT

@@ -95,6 +95,17 @@ strike() { # SERVICE
     deposits=$(cat "$work"/load-[0-9] | wc -l)
     within 30 goes_on "$deposits"
 }
+strike_together() { # SERVICE…: these, and the active relay
+    local service strikes=() code=0
+    strike_relay &
+    strikes+=($!)
+    for service in "$@"; do
+        strike "$service" &
+        strikes+=($!)
+    done
+    for service in "${strikes[@]}"; do wait "$service" || code=1; done
+    return $code
+}
 goes_on() { # DEPOSITS: more than those were accepted
     [ "$(cat "$work"/load-[0-9] | wc -l)" -gt "$1" ]
 }

@@ -65,9 +65,9 @@ static void expect_newest(size_t kept_bytes) {
     struct redis_link link;
     struct err err = {0};
 
-    cr_assert_eq(
-        redis_url_parse(str_from(stack_environment("DAYBOOK_TEST_REDIS_URL")), &options.url, &err),
-        ERR_OK, "%s", err.message);
+    cr_assert_eq(redis_url_parse(str_from(stack_environment("DAYBOOK_TEST_REDIS_PROJECTOR_URL")),
+                                 &options.url, &err),
+                 ERR_OK, "%s", err.message);
     options.partitions = 6;
     options.timeout_ms = 5000;
     options.name = "loaded";

@@ -37,7 +37,7 @@ static struct projection_sink *make(unsigned store, bool memory) {
     }
     cr_assert_eq(sink_redis_new(
                      &(struct sink_redis_options){
-                         .url = stack_environment("DAYBOOK_TEST_REDIS_URL"),
+                         .url = stack_environment("DAYBOOK_TEST_REDIS_PROJECTOR_URL"),
                          .projection = &projection,
                          .partitions = 6,
                          .timeout_ms = 5000,

@@ -415,7 +415,8 @@ Test(projector, a_killed_rebuild_leaves_the_live_model_and_can_be_run_again) {
                          1);
             (void)setenv("DAYBOOK_READ_DATABASE_URL",
                          stack_environment("DAYBOOK_TEST_PROJECTOR_URL"), 1);
-            (void)setenv("DAYBOOK_REDIS_URL", stack_environment("DAYBOOK_TEST_REDIS_URL"), 1);
+            (void)setenv("DAYBOOK_REDIS_URL", stack_environment("DAYBOOK_TEST_REDIS_PROJECTOR_URL"),
+                         1);
             char path[512];
             (void)snprintf(path, sizeof(path), "%s/daybook-projector",
                            stack_environment("DAYBOOK_BIN_DIR"));

@@ -89,6 +89,8 @@ Test(roles, the_relay_reads_the_log_and_keeps_its_own_row) {
         {"RELAY", WRITE, "SELECT FROM daybook.command_outcomes", DENIED},
         {"RELAY", WRITE, "SELECT FROM daybook.snapshots", DENIED},
         {"RELAY", WRITE, "DROP PUBLICATION daybook_events", DENIED},
+        {"RELAY", WRITE, "ALTER PUBLICATION daybook_events ADD TABLE daybook.snapshots", DENIED},
+        {"RELAY", WRITE, "CREATE PUBLICATION mine FOR TABLE daybook.snapshots", DENIED},
     };
     try_all(attempts, ARRAY_LEN(attempts));
 }
@@ -129,13 +131,8 @@ Test(roles, the_query_api_reads_and_changes_nothing) {
 }
 
 static const struct {
-    const char *role, *home, *other;
-} services[] = {
-    {"COMMAND", WRITE, READ},
-    {"RELAY", WRITE, READ},
-    {"PROJECTOR", READ, WRITE},
-    {"QUERY", READ, NULL},
-};
+    const char *role, *home;
+} services[] = {{"COMMAND", WRITE}, {"RELAY", WRITE}, {"PROJECTOR", READ}, {"QUERY", READ}};
 
 Test(roles, no_service_owns_governs_or_leaves_the_database) {
     static const char *const statements[] = {
@@ -167,35 +164,152 @@ Test(roles, no_service_owns_governs_or_leaves_the_database) {
     }
 }
 
-Test(roles, no_service_enters_the_other_database) {
+/* The server doesn't let the role in: `why` says so. */
+static void stays_out(const char *role, const char *database, const char *parameters,
+                      const char *why) {
+    char url[512];
+    size_t len;
+
+    url_for(url, role, database);
+    len = strlen(url);
+    (void)snprintf(url + len, sizeof(url) - len, "%s", parameters);
+    PGconn *pg = PQconnectdb(url);
+    cr_expect_eq(PQstatus(pg), CONNECTION_BAD, "%s in %s%s", role, database, parameters);
+    cr_expect_not_null(strstr(PQerrorMessage(pg), why), "%s", PQerrorMessage(pg));
+    PQfinish(pg);
+}
+
+#define NO_ENTRY "no pg_hba.conf entry"
+
+Test(roles, no_service_enters_another_database) {
+    static const char *const databases[] = {WRITE, READ, "postgres", "template1"};
+
     for (size_t s = 0; s < ARRAY_LEN(services); s++) {
-        char url[512];
-        if (services[s].other == NULL) {
-            continue;
+        for (size_t d = 0; d < ARRAY_LEN(databases); d++) {
+            const bool both = strcmp(services[s].role, "QUERY") == 0 && d < 2;
+            if (!both && strcmp(databases[d], services[s].home) != 0) {
+                stays_out(services[s].role, databases[d], "", NO_ENTRY);
+            }
         }
-        url_for(url, services[s].role, services[s].other);
-        PGconn *pg = PQconnectdb(url);
-        cr_expect_eq(PQstatus(pg), CONNECTION_BAD, "%s in %s", services[s].role, services[s].other);
-        cr_expect_not_null(strstr(PQerrorMessage(pg), "permission denied for database"), "%s",
-                           PQerrorMessage(pg));
-        PQfinish(pg);
     }
 }
 
-Test(roles, the_query_api_changes_nothing_in_redis) {
-    static const char *const refused[] = {"set x 1",  "del x",          "eval 'return 1' 0",
-                                          "flushall", "config get '*'", "keys '*'",
-                                          "acl list", "shutdown nosave"};
-    const char *connect = "url=${DAYBOOK_TEST_REDIS_QUERY_URL#redis://query:}; at=${url#*@}; "
-                          "REDISCLI_AUTH=${url%%@*} redis-cli --user query -h ${at%%:*} -p "
-                          "$(echo ${at#*:} | cut -d/ -f1)";
-    char output[1024];
+/* Were the server's pg_hba.conf another one, the databases themselves would still refuse. */
+Test(roles, only_those_who_are_named_may_connect) {
+    static const char *const rights =
+        "SELECT string_agg(datname || ' ' || rolname, ',' ORDER BY datname, rolname) "
+        "FROM pg_database, pg_roles WHERE datname ~ '^daybook' AND rolname ~ '^daybook' "
+        "AND rolname <> 'daybook_migrator' AND has_database_privilege(rolname, datname, 'CONNECT')";
 
-    cr_assert_eq(shell(output, sizeof(output), "%s get daybook:partitions 2>&1", connect), 0);
-    cr_assert_null(strstr(output, "NOPERM"), "%s", output);
-    cr_assert_null(strstr(output, "NOAUTH"), "%s", output);
-    for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
-        (void)shell(output, sizeof(output), "%s %s 2>&1", connect, refused[i]);
-        cr_expect_not_null(strstr(output, "NOPERM"), "%s: %s", refused[i], output);
+    cr_expect_str_eq(read_model_sql("%s", rights),
+                     "daybook_read daybook_projector,daybook_read daybook_query,"
+                     "daybook_write daybook_command,daybook_write daybook_query,"
+                     "daybook_write daybook_relay");
+}
+
+/* PostgreSQL can't narrow REPLICATION: who has it can read the whole cluster. So nobody else does.
+ */
+Test(roles, the_relay_alone_has_replication) {
+    for (size_t s = 0; s < ARRAY_LEN(services); s++) {
+        stays_out(services[s].role, services[s].home, "?replication=true",
+                  "rejects replication connection");
+        if (strcmp(services[s].role, "RELAY") != 0) {
+            stays_out(services[s].role, services[s].home, "?replication=database",
+                      "must be superuser or replication role");
+        }
     }
+    stays_out("RELAY", READ, "?replication=database", NO_ENTRY);
+    stays_out("RELAY", "postgres", "?replication=database", NO_ENTRY);
+}
+
+/* What redis-cli prints as that user; words are a shell's. */
+static const char *redis_as(const char *user, const char *words) {
+    static char output[1024];
+
+    (void)shell(output, sizeof(output),
+                "url=$DAYBOOK_TEST_REDIS_%s_URL; url=${url#redis://}; at=${url#*@}; "
+                "who=${url%%%%@*}; REDISCLI_AUTH=${who#*:} redis-cli --user ${who%%%%:*} "
+                "-h ${at%%%%:*} -p $(echo ${at#*:} | cut -d/ -f1) %s 2>&1",
+                user, words);
+    return output;
+}
+
+static void may_in_redis(const char *user, const char *words) {
+    const char *output = redis_as(user, words);
+
+    cr_expect(strstr(output, "NOPERM") == NULL && strstr(output, "NOAUTH") == NULL &&
+                  strstr(output, "WRONGPASS") == NULL,
+              "%s: %s: %s", user, words, output);
+}
+
+static void may_not_in_redis(const char *user, const char *words) {
+    const char *output = redis_as(user, words);
+
+    cr_expect_not_null(strstr(output, "NOPERM"), "%s: %s: %s", user, words, output);
+}
+
+/* What no service may: stop the server or its clients, read its settings, see what all keys are. */
+static const char *const redis_dangerous[] = {"client pause 1",
+                                              "client kill id 1",
+                                              "client list",
+                                              "client no-evict on",
+                                              "randomkey",
+                                              "dbsize",
+                                              "keys '*'",
+                                              "config get '*'",
+                                              "config set dir /",
+                                              "acl list",
+                                              "acl getuser x",
+                                              "acl setuser x",
+                                              "flushall",
+                                              "flushdb",
+                                              "swapdb 0 1",
+                                              "shutdown nosave",
+                                              "replicaof 127.0.0.1 1",
+                                              "script flush",
+                                              "script kill",
+                                              "function flush",
+                                              "module list",
+                                              "slowlog get",
+                                              "monitor",
+                                              "bgrewriteaof",
+                                              "bgsave",
+                                              "info",
+                                              "latency latest",
+                                              "publish daybook x",
+                                              "get other",
+                                              "subscribe x"};
+
+Test(roles, the_query_api_changes_nothing_in_redis) {
+    static const char *const refused[] = {"set daybook:partitions 1",
+                                          "del daybook:partitions",
+                                          "eval 'return 1' 0",
+                                          "scan 0",
+                                          "get daybook:models:accounts",
+                                          "hgetall '{p0}:account:x'",
+                                          "get '{p0}:parked:accounts'",
+                                          "client reply off",
+                                          "wait 0 0"};
+
+    may_in_redis("QUERY", "get daybook:partitions");
+    may_in_redis("QUERY", "hmget '{p0}:account:nobody' version");
+    may_in_redis("QUERY", "get '{p0}:checkpoint:accounts'");
+    for (size_t i = 0; i < ARRAY_LEN(redis_dangerous); i++) {
+        may_not_in_redis("QUERY", redis_dangerous[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
+        may_not_in_redis("QUERY", refused[i]);
+    }
+}
+
+Test(roles, the_projector_writes_models_in_redis_and_governs_nothing) {
+    may_in_redis("PROJECTOR", "eval 'return 1' 0");
+    may_in_redis("PROJECTOR", "script load 'return 1'");
+    may_in_redis("PROJECTOR", "scan 0 count 1");
+    may_in_redis("PROJECTOR", "unlink daybook:roles-test");
+    for (size_t i = 0; i < ARRAY_LEN(redis_dangerous); i++) {
+        may_not_in_redis("PROJECTOR", redis_dangerous[i]);
+    }
+    may_not_in_redis("PROJECTOR", "set other 1");
+    may_not_in_redis("PROJECTOR", "blpop daybook:roles-test 1");
 }

@@ -43,10 +43,40 @@ queries_are_well_formed() { # as recording rules, for promtool
     [ "$n" -gt 20 ] && promtool check rules "$work/queries.yml"
 }
 dashboard_is_provisioned() { # the uid of the data source that it asks for is the one that is made
-    local uid
+    local uid folder
     uid=$(sed -n 's/^ *uid: *//p' infra/grafana/provisioning/datasources/prometheus.yml)
-    [ -n "$uid" ] && [ "$(jq -r '[.panels[] | .datasource?.uid // empty] | unique | join(" ")' "$dashboard")" = "$uid" ] &&
-        jq -e '[.panels[].id] | length == (unique | length)' "$dashboard"
+    if [ -z "$uid" ] || [ "$(jq -r '[.panels[] | .datasource?.uid // empty] | unique | join(" ")' "$dashboard")" != "$uid" ]; then
+        echo "the data source is not \"$uid\""
+        return 1
+    fi
+    folder=$(sed -n 's/.*path: *\([^}]*\)}.*/\1/p' infra/grafana/provisioning/dashboards/daybook.yml)
+    grep -q "infra/grafana/dashboards:$folder:ro" docker-compose.yml || { echo "$folder is not mounted"; return 1; }
+    grep -q 'url: http://prometheus:9090' infra/grafana/provisioning/datasources/prometheus.yml
+}
+# What Grafana asks of a dashboard from a file, as far as that can be known without it: its own number is
+# left to Grafana, its panels are of kinds that it brings, in a grid of 24 columns, none over another.
+dashboard_is_one() {
+    jq -e '
+        def cells: .gridPos as $g | [range($g.x; $g.x + $g.w) as $x | range($g.y; $g.y + $g.h) as $y | [$x, $y]];
+        def say($what; ok): if ok then empty else $what end;
+        [say("id, uid, title"; .id == null and (.uid | test("^[A-Za-z0-9_-]{1,40}$")) and (.title | length > 0)),
+         say("schemaVersion"; .schemaVersion >= 36 and .schemaVersion <= 39),
+         say("time"; (.time.from | startswith("now")) and .time.to == "now"),
+         say("ids"; [.panels[].id] | length > 8 and length == (unique | length)),
+         say("grid"; all(.panels[].gridPos; .x >= 0 and .w >= 1 and .h >= 1 and .x + .w <= 24)),
+         say("overlap"; [.panels[] | cells[]] | length == (unique | length)),
+         (.panels[] | "\(.title): " as $p |
+             say($p + "kind"; .type | IN("row", "stat", "timeseries", "gauge", "table", "heatmap", "bargauge", "text")),
+             (select(.type != "row") |
+                 say($p + "no title"; .title | length > 0),
+                 say($p + "no query"; .targets | length > 0),
+                 say($p + "refId"; [.targets[].refId] | length == (unique | length) and all(length > 0)),
+                 say($p + "data source"; .datasource.type == "prometheus" and
+                     all(.targets[]; .datasource.uid == "prometheus" and (.expr | length > 0))),
+                 say($p + "unit"; .fieldConfig.defaults.unit | type == "string" and length > 0),
+                 say($p + "overrides"; all(.fieldConfig.overrides[]; has("matcher") and has("properties"))),
+                 say($p + "calcs"; .type != "stat" or (.options.reduceOptions.calcs | length > 0))))]
+        | if length == 0 then true else error(join("; ")) end' "$dashboard"
 }
 every_alert_is_tested() {
     local alert
@@ -87,11 +117,13 @@ within() { # SECONDS COMMAND…: Prometheus looks every five seconds
 }
 
 check 'the rules are valid' promtool check rules "$rules"
-check 'the scrape configuration is valid' promtool check config infra/prometheus/prometheus.yml
+# Its files are where the container has them; the rules are checked above.
+check 'the scrape configuration is valid' promtool check config --syntax-only infra/prometheus/prometheus.yml
 check 'each alert comes when it should, and only then' promtool test rules tests/observability/rules_test.yml
 check 'each alert has a test' every_alert_is_tested
 check 'each query of the dashboard is well-formed' queries_are_well_formed
 check 'the dashboard and its data source fit' dashboard_is_provisioned
+check 'the dashboard is one that Grafana takes, as far as its file can tell' dashboard_is_one
 if [ -n "$prometheus" ]; then
     check 'every process is scraped' within 60 all_targets_are_up
     check 'the rules are loaded' rules_are_loaded

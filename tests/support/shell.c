@@ -59,7 +59,7 @@ int projector_command(char *output, size_t size, const char *program, const char
     return shell(output, size,
                  "DAYBOOK_KAFKA_BROKERS=$DAYBOOK_TEST_KAFKA_BROKERS "
                  "DAYBOOK_READ_DATABASE_URL=$DAYBOOK_TEST_PROJECTOR_URL "
-                 "DAYBOOK_REDIS_URL=$DAYBOOK_TEST_REDIS_URL '%s' %s 2>&1",
+                 "DAYBOOK_REDIS_URL=$DAYBOOK_TEST_REDIS_PROJECTOR_URL '%s' %s 2>&1",
                  program_path(program), words);
 }
 
@@ -96,7 +96,8 @@ pid_t projector_start(const char *program, int port, const char *const *variable
         stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"));
     add(environment, &count, "DAYBOOK_READ_DATABASE_URL",
         stack_environment("DAYBOOK_TEST_PROJECTOR_URL"));
-    add(environment, &count, "DAYBOOK_REDIS_URL", stack_environment("DAYBOOK_TEST_REDIS_URL"));
+    add(environment, &count, "DAYBOOK_REDIS_URL",
+        stack_environment("DAYBOOK_TEST_REDIS_PROJECTOR_URL"));
     for (size_t i = 0; variables != NULL && variables[i] != NULL; i++) {
         environment[count++] = strdup(variables[i]);
     }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../../support/tracing_defaults.h"
 #include "common/base/clock.h"
 
 static struct {
@@ -42,14 +43,11 @@ static void set_up(void) {
     struct err err;
 
     fixture.metrics = metrics_new();
-    fixture.settings = (struct tracing_settings){.service_name = "",
-                                                 .resource_attributes = "",
-                                                 .sampler = "parentbased_always_on",
-                                                 .sampler_arg = "",
-                                                 .schedule_delay_ms = 60000,
-                                                 .export_timeout_ms = 1000,
-                                                 .queue_max = PUBLISH_TRACES_MAX + 10,
-                                                 .batch_max = PUBLISH_TRACES_MAX + 10};
+    fixture.settings = tracing_defaults();
+    fixture.settings.schedule_delay_ms = 60000;
+    fixture.settings.export_timeout_ms = 1000;
+    fixture.settings.queue_max = PUBLISH_TRACES_MAX + 10;
+    fixture.settings.batch_max = PUBLISH_TRACES_MAX + 10;
     cr_assert_eq(tracer_start(&(struct tracer_options){.settings = &fixture.settings,
                                                        .service = "relay",
                                                        .exporter = &exporter,

@@ -5,6 +5,7 @@
 
 #include "../../../support/environment.h"
 #include "../../../support/otlp_receiver.h"
+#include "../../../support/tracing_defaults.h"
 #include "common/base/clock.h"
 
 static struct {
@@ -17,22 +18,9 @@ static struct {
 static void set_up(void) {
     fixture.receiver = otlp_receiver_new();
     fixture.metrics = metrics_new();
-    fixture.settings = (struct tracing_settings){.exporter = "otlp",
-                                                 .protocol = "http/json",
-                                                 .endpoint = otlp_receiver_url(fixture.receiver),
-                                                 .traces_endpoint = "",
-                                                 .headers = "",
-                                                 .traces_headers = "",
-                                                 .certificate = "",
-                                                 .timeout_ms = 2000,
-                                                 .service_name = "",
-                                                 .resource_attributes = "",
-                                                 .sampler = "always_on",
-                                                 .sampler_arg = "",
-                                                 .schedule_delay_ms = 10,
-                                                 .export_timeout_ms = 10000,
-                                                 .queue_max = 64,
-                                                 .batch_max = 8};
+    fixture.settings = tracing_defaults();
+    fixture.settings.endpoint = otlp_receiver_url(fixture.receiver);
+    fixture.settings.sampler = "always_on";
 }
 
 static void tear_down(void) {

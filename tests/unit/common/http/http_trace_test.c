@@ -6,6 +6,7 @@
 
 #include "../../../support/environment.h"
 #include "../../../support/otlp_receiver.h"
+#include "../../../support/tracing_defaults.h"
 #include "common/adapters/otlp_curl.h"
 #include "common/http/http_server.h"
 #include "common/http/problem.h"
@@ -51,22 +52,10 @@ static void start(bool traced) {
     fixture.receiver = otlp_receiver_new();
     fixture.metrics = metrics_new();
     fixture.health = health_new("test");
-    fixture.settings = (struct tracing_settings){.exporter = "otlp",
-                                                 .endpoint = otlp_receiver_url(fixture.receiver),
-                                                 .traces_endpoint = "",
-                                                 .headers = "",
-                                                 .traces_headers = "",
-                                                 .certificate = "",
-                                                 .timeout_ms = 2000,
-                                                 .service_name = "web",
-                                                 .resource_attributes = "",
-                                                 .sampler = "parentbased_always_on",
-                                                 .sampler_arg = "",
-                                                 .schedule_delay_ms = 5,
-                                                 .export_timeout_ms = 10000,
-                                                 .queue_max = 64,
-                                                 .batch_max = 8,
-                                                 .sdk_disabled = !traced};
+    fixture.settings = tracing_defaults();
+    fixture.settings.endpoint = otlp_receiver_url(fixture.receiver);
+    fixture.settings.service_name = "web";
+    fixture.settings.sdk_disabled = !traced;
     cr_assert_eq(
         otlp_tracer_start(&fixture.settings, "", NULL, fixture.metrics, &fixture.tracer, &err),
         ERR_OK);

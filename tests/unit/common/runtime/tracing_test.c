@@ -7,6 +7,7 @@
 
 #include "../../../support/environment.h"
 #include "../../../support/otlp_receiver.h"
+#include "../../../support/tracing_defaults.h"
 #include "common/base/clock.h"
 #include "common/runtime/otlp_json.h"
 
@@ -67,15 +68,10 @@ static enum err_code start(struct err *err) {
 
 static void set_up(void) {
     fixture.metrics = metrics_new();
-    fixture.settings = (struct tracing_settings){.service_name = "",
-                                                 .resource_attributes = "",
-                                                 .sampler = "parentbased_always_on",
-                                                 .sampler_arg = "",
-                                                 .schedule_delay_ms = 5,
-                                                 .export_timeout_ms = 30000,
-                                                 .timeout_ms = 1000,
-                                                 .queue_max = QUEUE,
-                                                 .batch_max = BATCH};
+    fixture.settings = tracing_defaults();
+    fixture.settings.export_timeout_ms = 30000;
+    fixture.settings.queue_max = QUEUE;
+    fixture.settings.batch_max = BATCH;
 }
 
 static void tear_down(void) {
