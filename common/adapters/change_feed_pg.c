@@ -6,8 +6,8 @@
  *  1. The server drops a receiver that is silent for wal_sender_timeout (6 s, replication_pg.c): a
  *     status goes out every STATUS_INTERVAL_US, whenever it is asked for, and soon after a
  *     confirmation; from next and from confirm, so that a reader that holds back stays attached.
- *  2. The flushed position in a status is what was confirmed and, where events of ours lie before
- *     it, what relay_state has written down; never what was merely received.
+ *  2. The flushed position in a status is one that relay_state has written down as confirmed; never
+ *     what was merely received. An idle log is written down every IDLE_BYTES: writing is log too.
  *  3. A caught-up event has a commit LSN below that of every streamed one: the slot's start can be
  * the very LSN of the first commit that is streamed, so the byte before it is taken.
  */
@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/adapters/catch_up_pg.h"
 #include "common/adapters/relay_state_pg.h"
@@ -29,9 +30,10 @@
 #define CONFIRM_INTERVAL_US INT64_C(50000)
 #define SAVE_INTERVAL_US INT64_C(500000)
 #define PROOF_INTERVAL_US INT64_C(250000)
+#define IDLE_BYTES UINT64_C(65536)
 #define POSTGRES_EPOCH_US INT64_C(946684800000000)
 
-enum { ANSWER_WAIT_MS = 8000, COMMAND_BYTES = 512, WHY_BYTES = 256 };
+enum { ANSWER_WAIT_MS = 8000, COMMAND_BYTES = 512, WHY_BYTES = 256, DROP_PAUSE_MS = 20 };
 
 enum feed_state { FEED_CLOSED, FEED_ATTACHED, FEED_PLACE_LOST, FEED_CATCHING_UP, FEED_STREAMING };
 
@@ -102,17 +104,24 @@ static enum err_code send_status_if_due(struct feed_pg *self, struct err *err) {
     return ERR_OK;
 }
 
-/* What was confirmed may be told to the server once it is written down what that rests on. */
+static bool is_save_due(const struct feed_pg *self, bool at_once) {
+    const uint64_t ahead = self->done > self->own.confirmed ? self->done - self->own.confirmed : 0;
+    const bool news = self->own.dirty || ahead >= (at_once ? 1 : IDLE_BYTES);
+
+    return news && (at_once || clock_monotonic_us() - self->own.saved_at_us > SAVE_INTERVAL_US);
+}
+
+/* What was confirmed may be told to the server once that is written down. */
 static enum err_code settle(struct feed_pg *self, bool at_once, struct err *err) {
     enum err_code code = ERR_OK;
 
     relay_state_advance(&self->own, self->done);
-    if (self->own.dirty &&
-        (at_once || clock_monotonic_us() - self->own.saved_at_us > SAVE_INTERVAL_US)) {
-        code = relay_state_save(&self->own, err);
+    if (is_save_due(self, at_once)) {
+        const bool ahead = self->done > self->own.confirmed;
+        code = relay_state_save(&self->own, ahead ? self->done : self->own.confirmed, err);
     }
-    if (code == ERR_OK && !self->own.dirty && self->done > self->confirmed) {
-        self->confirmed = self->done;
+    if (code == ERR_OK && self->own.confirmed > self->confirmed) {
+        self->confirmed = self->own.confirmed;
         self->confirm_due = true;
     }
     return code;
@@ -173,16 +182,6 @@ static enum err_code start_streaming(struct feed_pg *self, struct err *err) {
     return code;
 }
 
-static enum err_code drop_slot(struct feed_pg *self, PGconn *pg, struct err *err) {
-    const char *const values[] = {self->options.slot};
-
-    return replication_run_params(
-        pg,
-        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
-        " WHERE slot_name = $1",
-        values, 1, "slot", ANSWER_WAIT_MS, NULL, err);
-}
-
 static enum err_code drop_lost_slot(struct feed_pg *self, struct err *err) {
     PGconn *pg = NULL;
     enum err_code code =
@@ -192,7 +191,7 @@ static enum err_code drop_lost_slot(struct feed_pg *self, struct err *err) {
         log_error(self->options.log, log_event("feed.slot_invalidated"),
                   log_cstr("slot", self->options.slot),
                   log_cstr("why", "it fell behind by more than max_slot_wal_keep_size"));
-        code = drop_slot(self, pg, err);
+        code = replication_drop_slot(pg, self->options.slot, ANSWER_WAIT_MS, err);
         PQfinish(pg);
     }
     return code;
@@ -303,6 +302,7 @@ static enum err_code begin_catch_up(struct feed_pg *self, const struct publish_m
 
 /* Log and topic don't fit: the slot is given up, so that the next opening catches up. */
 static enum err_code give_up_place(struct feed_pg *self, struct err *err) {
+    const struct timespec pause = {.tv_nsec = DROP_PAUSE_MS * 1000000L};
     struct err dropping = {0};
 
     (void)snprintf(self->why_lost, sizeof(self->why_lost), "%.*s", WHY_BYTES - 1, err->message);
@@ -314,29 +314,43 @@ static enum err_code give_up_place(struct feed_pg *self, struct err *err) {
     const int64_t deadline_us = clock_monotonic_us() + ANSWER_WAIT_MS * INT64_C(1000);
     enum err_code code = ERR_FENCED;
     while (code == ERR_FENCED && clock_monotonic_us() < deadline_us) {
-        code = drop_slot(self, self->own.pg, &dropping);
+        code = replication_drop_slot(self->own.pg, self->options.slot, ANSWER_WAIT_MS, &dropping);
+        if (code == ERR_FENCED) {
+            (void)nanosleep(&pause, NULL); /* the walsender has not noticed yet */
+        }
     }
     return code == ERR_OK ? ERR_CONFLICT : err_set(err, code, "%s", dropping.message);
+}
+
+static enum err_code begin_attached(struct feed_pg *self, const struct publish_mark *tails,
+                                    size_t count, struct err *err) {
+    const enum err_code code = relay_state_compare(&self->own, self->confirmed, tails, count, err);
+
+    if (code == ERR_CONFLICT) {
+        return give_up_place(self, err);
+    }
+    if (code == ERR_OK) {
+        self->decoder.incarnation = self->own.incarnation;
+        self->state = FEED_STREAMING;
+    }
+    return code;
 }
 
 static enum err_code feed_begin(struct change_feed *feed, const struct publish_mark *tails,
                                 size_t count, struct err *err) {
     struct feed_pg *self = self_of(feed);
     struct err why = {0};
-    enum err_code code;
+    enum err_code code = self->state == FEED_CLOSED
+                             ? err_set(&why, ERR_UNAVAILABLE, "the feed is closed")
+                             : relay_state_claim(&self->own, &why);
 
-    if (self->state == FEED_PLACE_LOST) {
-        code = begin_catch_up(self, tails, count, &why);
-    } else if (self->state == FEED_ATTACHED) {
-        code = relay_state_compare(&self->own, tails, count, &why);
-        if (code == ERR_CONFLICT) {
-            code = give_up_place(self, &why);
-        } else if (code == ERR_OK) {
-            self->decoder.incarnation = self->own.incarnation;
-            self->state = FEED_STREAMING;
-        }
-    } else {
-        code = err_set(&why, ERR_UNAVAILABLE, "the feed is closed");
+    if (code == ERR_OK) {
+        code = self->state == FEED_PLACE_LOST ? begin_catch_up(self, tails, count, &why)
+                                              : begin_attached(self, tails, count, &why);
+    }
+    if (code == ERR_OK) {
+        /* Held from opening until now: nobody else has published since the tails were read. */
+        code = prove(self, 0, &why);
     }
     if (code != ERR_OK) {
         (void)err_set(err, code, "%s", why.message);
@@ -369,7 +383,7 @@ static enum err_code finish_catch_up(struct feed_pg *self, struct err *err) {
     /* First: whoever finds the slot finds this. */
     self->own.published_below = self->catch_up.complete_below;
     self->own.next_lsn = 0;
-    enum err_code code = relay_state_save(&self->own, err);
+    enum err_code code = relay_state_save(&self->own, self->catch_up.lsn, err);
 
     if (code == ERR_OK) {
         code = catch_up_finish(&self->catch_up, self->pg, err);

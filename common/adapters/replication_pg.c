@@ -229,6 +229,17 @@ enum err_code replication_find_slot(PGconn *pg, const char *name, int64_t wait_m
     return code;
 }
 
+enum err_code replication_drop_slot(PGconn *pg, const char *name, int64_t wait_ms,
+                                    struct err *err) {
+    const char *const values[] = {name};
+
+    return replication_run_params(
+        pg,
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+        " WHERE slot_name = $1",
+        values, 1, "slot", wait_ms, NULL, err);
+}
+
 enum err_code replication_find_publication(PGconn *pg, const char *name, int64_t wait_ms,
                                            struct err *err) {
     PGresult *result = NULL;

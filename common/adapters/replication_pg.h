@@ -49,6 +49,9 @@ struct replication_slot {
 /* ERR_INVALID: it exists but is of no use (another plug-in, another database). */
 MUST_CHECK enum err_code replication_find_slot(PGconn *pg, const char *name, int64_t wait_ms,
                                                struct replication_slot *out, struct err *err);
+/* When it is there; beside a replication connection. ERR_FENCED: somebody holds it. */
+MUST_CHECK enum err_code replication_drop_slot(PGconn *pg, const char *name, int64_t wait_ms,
+                                               struct err *err);
 /* ERR_INVALID: there is no such publication in this database. */
 MUST_CHECK enum err_code replication_find_publication(PGconn *pg, const char *name, int64_t wait_ms,
                                                       struct err *err);

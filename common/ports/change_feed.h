@@ -54,9 +54,10 @@ struct change_feed_ops {
     /* True when it is certain that no earlier holder can publish any more: it said so itself or its
      * process has ended. False: only time can tell. */
     bool (*predecessor_gone)(const struct change_feed *feed);
-    /* Once after open, before next: where the topic ends. ERR_CONFLICT: the place in the log does
-     * not fit the topic (one of them was restored or has lost something); this was written down:
-     * close, open anew, and the feed catches up. */
+    /* Once after open, before next: no earlier holder can publish any more, this is where the topic
+     * ends, and from now on this holder may publish. ERR_FENCED: somebody was faster. ERR_CONFLICT:
+     * the place in the log does not fit the topic (one of them was restored or has lost something);
+     * this was written down: close, open anew, and the feed catches up. */
     enum err_code (*begin)(struct change_feed *feed, const struct publish_mark *tails, size_t count,
                            struct err *err);
     /* Never blocks, but for a bounded wait per batch while catching up. Any error but ERR_OK: the

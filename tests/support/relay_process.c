@@ -143,9 +143,10 @@ void relay_await_idle(const struct relay_process *relay, int limit_ms) {
     const char *state = "";
     char mark[64];
 
-    /* All that was committed before lies before it in the log. */
+    /* All that was committed before lies before it in the log; and it is long enough for a slot
+     * that has nothing else to confirm. */
     (void)snprintf(mark, sizeof(mark), "%s",
-                   relay_sql("SELECT pg_logical_emit_message(true, 'test', '')"));
+                   relay_sql("SELECT pg_logical_emit_message(true, 'test', repeat('-', 100000))"));
     for (;;) {
         state = relay_sql("SELECT active AND confirmed_flush_lsn > '%s' FROM pg_replication_slots"
                           " WHERE slot_name = '%s'",
