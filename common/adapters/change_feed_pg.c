@@ -371,7 +371,7 @@ static enum err_code next_caught_up(struct feed_pg *self, struct feed_item *item
     if (code == ERR_OK && found) {
         metric_add(self->caught_up, 1);
         wal_decoder_number(&self->decoder, item);
-    } else if (code == ERR_OK) {
+    } else if (code == ERR_OK && self->catch_up.read) {
         item->kind = FEED_COMMIT;
         item->position = self->catch_up.lsn;
         item->committed_at_us = self->decoder.committed_at_us;
@@ -521,6 +521,9 @@ static enum err_code feed_confirm(struct change_feed *feed, uint64_t position, s
 static int feed_descriptor(const struct change_feed *feed) {
     const struct feed_pg *self = const_self_of(feed);
 
+    if (self->state == FEED_CATCHING_UP && !self->catch_up.read) {
+        return catch_up_descriptor(&self->catch_up);
+    }
     return self->state == FEED_STREAMING ? PQsocket(self->pg) : -1;
 }
 

@@ -72,15 +72,19 @@ enum err_code replication_error(const PGresult *result, const char *what, struct
     return err_set(err, code, "%s: %.*s", what, STR_ARG(why));
 }
 
-static enum err_code timed_out(PGconn *pg, const char *what, int64_t wait_ms, struct err *err) {
+void replication_cancel(PGconn *pg) {
     char text[256];
     PGcancel *cancel = PQgetCancel(pg);
 
-    /* A backend that waits for other transactions would not notice that we are gone. */
     if (cancel != NULL) {
         (void)PQcancel(cancel, text, sizeof(text));
         PQfreeCancel(cancel);
     }
+}
+
+static enum err_code timed_out(PGconn *pg, const char *what, int64_t wait_ms, struct err *err) {
+    /* A backend that waits for other transactions would not notice that we are gone. */
+    replication_cancel(pg);
     return err_set(err, ERR_TIMEOUT, "%s: no answer within %" PRId64 " ms", what, wait_ms);
 }
 

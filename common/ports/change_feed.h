@@ -60,8 +60,7 @@ struct change_feed_ops {
      * this was written down: close, open anew, and the feed catches up. */
     enum err_code (*begin)(struct change_feed *feed, const struct publish_mark *tails, size_t count,
                            struct err *err);
-    /* Never blocks, but for a bounded wait per batch while catching up. Any error but ERR_OK: the
-     * feed is closed. */
+    /* Never blocks. Any error but ERR_OK: the feed is closed. */
     enum err_code (*next)(struct change_feed *feed, struct feed_item *item, struct err *err);
     /* A record of this run is safe in the topic at this offset. Call it before confirming. */
     void (*published)(struct change_feed *feed, int32_t partition, int64_t offset);

@@ -2,7 +2,10 @@
  * besides one event a transaction. Each test has a slot of its own, dropped at the end. */
 #include <criterion/criterion.h>
 #include <libpq-fe.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../support/environment.h"
@@ -462,6 +465,43 @@ Test(change_feed_pg, the_topics_ends_are_taken_over) {
 }
 
 /* --- catching up --- */
+
+/* The backend that reads the table stands still, as one that looks through a very large one does:
+ * the holder goes on proving that it is, and hears what it is told. */
+Test(change_feed_pg, the_table_is_not_waited_for) {
+    static struct seen seen;
+    struct feed_item item;
+    struct err err = {0};
+
+    sql(admin, "SELECT pg_drop_replication_slot('%s')", slot);
+    insert(admin, 1, 5, "1");
+    open_feed();
+    PGresult *result = PQexec(admin, "SELECT pid FROM pg_stat_activity WHERE state ="
+                                     " 'idle in transaction' AND query LIKE 'DECLARE catch_up%'");
+    cr_assert_eq(PQntuples(result), 1);
+    const pid_t backend = (pid_t)strtol(PQgetvalue(result, 0, 0), NULL, 10);
+    PQclear(result);
+    cr_assert_eq(kill(backend, SIGSTOP), 0);
+    const int64_t held_at_us = feed->ops->held_at_us(feed);
+    const double until = now_seconds() + 1.0;
+    while (now_seconds() < until) {
+        const double begin = now_seconds();
+        const enum err_code code = feed->ops->next(feed, &item, &err);
+        if (code != ERR_OK || item.kind != FEED_NOTHING || now_seconds() - begin > 0.5) {
+            (void)kill(backend, SIGCONT);
+        }
+        cr_assert_eq(code, ERR_OK, "%s", err.message);
+        cr_assert_eq(item.kind, FEED_NOTHING);
+        cr_assert_lt(now_seconds() - begin, 0.5);
+        cr_assert_eq(feed->ops->confirm(feed, 0, &err), ERR_OK, "%s", err.message);
+        struct pollfd fd = {.fd = feed->ops->descriptor(feed), .events = POLLIN};
+        (void)poll(&fd, 1, 20);
+    }
+    cr_assert_eq(kill(backend, SIGCONT), 0);
+    cr_assert_gt(feed->ops->held_at_us(feed), held_at_us + 500000);
+    read_changes(&seen, 5);
+    expect_versions(&seen, 5);
+}
 
 /* No wait for the rest of a test run when somebody holds a transaction open. */
 Test(change_feed_pg, a_slot_that_can_not_be_made_now_is_a_bounded_wait) {
