@@ -91,9 +91,7 @@ static void delivered(void *arg, const struct delivery *delivery) {
     if (relay->trace != NULL) {
         publish_trace_delivered(relay->trace, delivery->partition, delivery->offset);
     }
-    if (delivery->offset >= 0) {
-        feed->ops->published(feed, delivery->partition, delivery->offset);
-    }
+    feed->ops->published(feed, delivery->partition, delivery->offset);
 }
 
 /* Confirms the longest prefix of transactions that are done. Called in each turn, also without

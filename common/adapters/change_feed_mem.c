@@ -82,8 +82,7 @@ static enum err_code feed_begin(struct change_feed *feed, const struct publish_m
 static void feed_published(struct change_feed *feed, int32_t partition, int64_t offset) {
     struct feed_mem *self = self_of(feed);
 
-    assert(offset >= 0);
-    self->ends[partition] = offset;
+    self->ends[partition] = offset >= 0 ? offset : self->ends[partition];
 }
 
 static int64_t feed_held_at_us(const struct change_feed *feed) {

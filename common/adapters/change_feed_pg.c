@@ -31,7 +31,6 @@
 #define SAVE_INTERVAL_US INT64_C(500000)
 #define PROOF_INTERVAL_US INT64_C(250000)
 #define IDLE_BYTES UINT64_C(65536)
-#define POSTGRES_EPOCH_US INT64_C(946684800000000)
 
 enum { ANSWER_WAIT_MS = 8000, COMMAND_BYTES = 512, WHY_BYTES = 256, DROP_PAUSE_MS = 20 };
 
@@ -60,6 +59,7 @@ struct feed_pg {
 
     struct metric_counter *caught_up;
     struct metric_counter *places_lost;
+    struct metric_counter *unseen;
     struct metric_gauge *catching_up;
     struct metric_gauge *wal_left;
 };
@@ -75,23 +75,14 @@ static const struct feed_pg *const_self_of(const struct change_feed *feed) {
 /* --- status --- */
 
 static enum err_code send_status(struct feed_pg *self, struct err *err) {
-    char message[34] = {'r'};
-    const uint64_t position = htobe64(self->confirmed);
-    const uint64_t now = htobe64((uint64_t)(clock_wall_us() - POSTGRES_EPOCH_US));
+    const enum err_code code = replication_send_status(self->pg, self->confirmed, err);
 
-    memcpy(message + 1, &position, 8);  /* written */
-    memcpy(message + 9, &position, 8);  /* flushed: what the slot may forget */
-    memcpy(message + 17, &position, 8); /* applied */
-    memcpy(message + 25, &now, 8);
-    /* The last byte stays 0: no reply wanted. */
-    if (PQputCopyData(self->pg, message, sizeof(message)) < 0 || PQflush(self->pg) < 0) {
-        const struct str why = replication_message(PQerrorMessage(self->pg));
-        return err_set(err, ERR_UNAVAILABLE, "replication: %.*s", STR_ARG(why));
+    if (code == ERR_OK) {
+        self->status_sent_at_us = clock_monotonic_us();
+        self->status_due = false;
+        self->confirm_due = false;
     }
-    self->status_sent_at_us = clock_monotonic_us();
-    self->status_due = false;
-    self->confirm_due = false;
-    return ERR_OK;
+    return code;
 }
 
 static enum err_code send_status_if_due(struct feed_pg *self, struct err *err) {
@@ -430,21 +421,6 @@ static enum err_code handle_message(struct feed_pg *self, struct str bytes, stru
     return err_set(err, ERR_CORRUPT, "replication: unknown message");
 }
 
-/* Why the stream ended. */
-static enum err_code stream_ended(struct feed_pg *self, struct err *err) {
-    PGresult *result = PQgetResult(self->pg);
-    enum err_code code;
-
-    if (result != NULL && PQresultStatus(result) == PGRES_FATAL_ERROR) {
-        code = replication_error(result, "replication", err);
-    } else {
-        const struct str why = replication_message(PQerrorMessage(self->pg));
-        code = err_set(err, ERR_UNAVAILABLE, "replication ended: %.*s", STR_ARG(why));
-    }
-    PQclear(result);
-    return code;
-}
-
 static enum err_code next_streamed(struct feed_pg *self, struct feed_item *item, struct err *err) {
     enum err_code code = send_status_if_due(self, err);
     bool consumed = false;
@@ -456,7 +432,7 @@ static enum err_code next_streamed(struct feed_pg *self, struct feed_item *item,
         if (len > 0) {
             code = handle_message(self, str_of(self->message, (size_t)len), item, err);
         } else if (len < 0 || (!consumed && !PQconsumeInput(self->pg))) {
-            return stream_ended(self, err);
+            return replication_ended(self->pg, err);
         } else if (consumed) {
             break;
         } else {
@@ -490,7 +466,28 @@ static enum err_code feed_next(struct change_feed *feed, struct feed_item *item,
 }
 
 static void feed_published(struct change_feed *feed, int32_t partition, int64_t offset) {
-    relay_state_published(&self_of(feed)->own, partition, offset);
+    struct feed_pg *self = self_of(feed);
+    const int64_t unseen = relay_state_published(&self->own, partition, offset);
+
+    if (unseen > 0) {
+        metric_add(self->unseen, (uint64_t)unseen);
+        log_error(self->options.log, log_event("feed.unseen_records"),
+                  log_i64("partition", partition), log_i64("before_offset", offset),
+                  log_i64("records", unseen),
+                  log_cstr("why", "the broker did not show them when the partition's end was read: "
+                                  "what they hold may have been published again; run verify"));
+    }
+}
+
+/* Its records are gone while the slot is far behind them. */
+static enum err_code note_remade_topic(struct feed_pg *self, struct err *err) {
+    struct err why = {0};
+    enum err_code code = relay_state_forget(&self->own, &why);
+
+    if (code == ERR_CONFLICT) {
+        code = give_up_place(self, &why);
+    }
+    return err_set(err, code, "%s", why.message);
 }
 
 static enum err_code feed_confirm(struct change_feed *feed, uint64_t position, struct err *err) {
@@ -500,7 +497,7 @@ static enum err_code feed_confirm(struct change_feed *feed, uint64_t position, s
     if (self->state == FEED_CLOSED) {
         return err_set(err, ERR_UNAVAILABLE, "the feed is closed");
     }
-    code = prove(self, PROOF_INTERVAL_US, err);
+    code = self->own.remade ? note_remade_topic(self, err) : prove(self, PROOF_INTERVAL_US, err);
     if (code == ERR_OK && self->state == FEED_CATCHING_UP && self->catch_up.read &&
         position >= self->catch_up.lsn) {
         code = finish_catch_up(self, err);
@@ -588,6 +585,10 @@ struct change_feed *change_feed_pg_new(const struct change_feed_pg_options *opti
     self->places_lost = metrics_counter(options->metrics, "daybook_relay_places_lost_total", "",
                                         "Times that the place in the log was lost (first start "
                                         "included).");
+    self->unseen =
+        metrics_counter(options->metrics, "daybook_relay_unseen_records_total", "",
+                        "Records that were in the topic when its ends were read, and were "
+                        "not shown: they may be there twice now.");
     self->catching_up = metrics_gauge(options->metrics, "daybook_relay_catching_up", "",
                                       "1 while events are taken from the table.");
     self->wal_left = metrics_gauge(options->metrics, "daybook_relay_slot_wal_left_bytes", "",

@@ -391,13 +391,31 @@ enum err_code relay_state_reincarnate(struct relay_state *state, const struct pu
 
 /* --- progress --- */
 
-void relay_state_published(struct relay_state *state, int32_t partition, int64_t offset) {
-    if (offset > state->offsets[partition]) {
-        state->offsets[partition] = offset;
-    }
+int64_t relay_state_published(struct relay_state *state, int32_t partition, int64_t offset) {
+    const int64_t end = state->offsets[partition];
+    const bool first = !state->appended[partition];
+
+    state->appended[partition] = true;
     state->published_at_us = clock_monotonic_us();
     state->dirty = true;
     state->below_behind = true;
+    if (offset < 0) {
+        return 0;
+    }
+    state->remade = state->remade || offset <= end;
+    state->offsets[partition] = offset > end ? offset : end;
+    return first && offset > end + 1 ? offset - end - 1 : 0;
+}
+
+enum err_code relay_state_forget(struct relay_state *state, struct err *err) {
+    state->published_below = 0;
+    parse_offsets("{}", state->offsets);
+    const enum err_code code = write_place(state, err);
+
+    return code != ERR_OK ? code
+                          : err_set(err, ERR_CONFLICT,
+                                    "the topic was made anew while it was "
+                                    "written to: its records are gone");
 }
 
 void relay_state_advance(struct relay_state *state, uint64_t position) {

@@ -48,6 +48,10 @@ struct relay_state {
     uint64_t published_below;
     int64_t offsets[PUBLISHER_PARTITIONS_MAX]; /* -1: none */
 
+    /* The topic while it is written to. */
+    bool appended[PUBLISHER_PARTITIONS_MAX]; /* something, in this run */
+    bool remade;                             /* an offset came again: it was made anew */
+
     /* Not written yet. */
     bool dirty;          /* offsets */
     bool below_behind;   /* published_below, or there will be more to say of it */
@@ -83,7 +87,12 @@ MUST_CHECK enum err_code relay_state_compare(struct relay_state *state, uint64_t
 MUST_CHECK enum err_code relay_state_reincarnate(struct relay_state *state,
                                                  const struct publish_mark *tails, size_t count,
                                                  struct err *err);
-void relay_state_published(struct relay_state *state, int32_t partition, int64_t offset);
+/* A record of this run is in the topic; a negative offset: it is not known where. Notes in `remade`
+ * that the partition had reached further. How many records stand between the end that was read and
+ * the first of this run: none should. */
+int64_t relay_state_published(struct relay_state *state, int32_t partition, int64_t offset);
+/* ERR_CONFLICT: it is written down that nothing is known to be in the topic, and why. */
+MUST_CHECK enum err_code relay_state_forget(struct relay_state *state, struct err *err);
 /* All up to this position of the log is published. */
 void relay_state_advance(struct relay_state *state, uint64_t position);
 /* Writes what is not written yet, and that the slot may be confirmed up to this position.

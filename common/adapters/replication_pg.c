@@ -1,5 +1,6 @@
 #include "common/adapters/replication_pg.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -10,6 +11,7 @@
 #include "common/base/clock.h"
 
 enum { SQL_BYTES = 512 };
+#define POSTGRES_EPOCH_US INT64_C(946684800000000)
 
 #define SQL_OPTIONS "-c timezone=UTC -c datestyle=ISO"
 /* A holder that says nothing for this long (it was stopped, its machine is gone) loses the slot. */
@@ -166,6 +168,37 @@ enum err_code replication_run_params(PGconn *pg, const char *sql, const char *co
     const int sent = PQsendQueryParams(pg, sql, count, NULL, values, NULL, NULL, 0);
 
     return finish_run(pg, sent, what, wait_ms, out, err);
+}
+
+enum err_code replication_send_status(PGconn *pg, uint64_t confirmed, struct err *err) {
+    char message[34] = {'r'};
+    const uint64_t position = htobe64(confirmed);
+    const uint64_t now = htobe64((uint64_t)(clock_wall_us() - POSTGRES_EPOCH_US));
+
+    memcpy(message + 1, &position, 8);  /* written */
+    memcpy(message + 9, &position, 8);  /* flushed: what the slot may forget */
+    memcpy(message + 17, &position, 8); /* applied */
+    memcpy(message + 25, &now, 8);
+    /* The last byte stays 0: no reply wanted. */
+    if (PQputCopyData(pg, message, sizeof(message)) < 0 || PQflush(pg) < 0) {
+        const struct str why = replication_message(PQerrorMessage(pg));
+        return err_set(err, ERR_UNAVAILABLE, "replication: %.*s", STR_ARG(why));
+    }
+    return ERR_OK;
+}
+
+enum err_code replication_ended(PGconn *pg, struct err *err) {
+    PGresult *result = PQgetResult(pg);
+    enum err_code code;
+
+    if (result != NULL && PQresultStatus(result) == PGRES_FATAL_ERROR) {
+        code = replication_error(result, "replication", err);
+    } else {
+        const struct str why = replication_message(PQerrorMessage(pg));
+        code = err_set(err, ERR_UNAVAILABLE, "replication ended: %.*s", STR_ARG(why));
+    }
+    PQclear(result);
+    return code;
 }
 
 bool replication_parse_lsn(const char *text, uint64_t *out) {

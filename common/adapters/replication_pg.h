@@ -36,6 +36,11 @@ enum err_code replication_error(const PGresult *result, const char *what, struct
 /* The first line of libpq's message. */
 struct str replication_message(const char *message);
 
+/* While streaming: the server may forget what lies before this position. */
+MUST_CHECK enum err_code replication_send_status(PGconn *pg, uint64_t confirmed, struct err *err);
+/* Why the stream has ended. */
+enum err_code replication_ended(PGconn *pg, struct err *err);
+
 /* "16/B374D848" */
 enum { LSN_TEXT_BYTES = 24 };
 MUST_CHECK bool replication_parse_lsn(const char *text, uint64_t *out);

@@ -62,7 +62,9 @@ struct change_feed_ops {
                            struct err *err);
     /* Never blocks. Any error but ERR_OK: the feed is closed. */
     enum err_code (*next)(struct change_feed *feed, struct feed_item *item, struct err *err);
-    /* A record of this run is safe in the topic at this offset. Call it before confirming. */
+    /* A record of this run is safe in the topic at this offset (negative: not told). Call it before
+     * confirming. An offset that comes again means that the topic was made anew: confirm says
+     * ERR_CONFLICT then. */
     void (*published)(struct change_feed *feed, int32_t partition, int64_t offset);
     /* All up to position is safe elsewhere; a position that was confirmed before, and 0, say
      * nothing new. Cheap; call it often also without news, at least every few seconds: it is what
