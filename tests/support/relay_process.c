@@ -46,10 +46,11 @@ static const char *environment_of(const struct relay_process *relay, const char 
     (void)snprintf(text, sizeof(text),
                    "DAYBOOK_HTTP_PORT=%d DAYBOOK_SLOT=%s DAYBOOK_TOPIC=%s DAYBOOK_FENCE_MS=%d "
                    "DAYBOOK_WRITE_DATABASE_URL='%s' DAYBOOK_KAFKA_BROKERS=%s "
-                   "DAYBOOK_STANDBY_RETRY_MS=100 %s",
+                   "DAYBOOK_STANDBY_RETRY_MS=100 %s %s",
                    relay->port, relay->slot, relay->topic, RELAY_FENCE_MS,
                    stack_environment("DAYBOOK_TEST_RELAY_URL"),
-                   stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"), extra);
+                   stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"),
+                   relay->settings != NULL ? relay->settings : "", extra);
     return text;
 }
 
