@@ -13,7 +13,6 @@
  */
 #include "common/adapters/change_feed_pg.h"
 
-#include <endian.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -60,6 +59,7 @@ struct feed_pg {
     struct metric_counter *caught_up;
     struct metric_counter *places_lost;
     struct metric_counter *unseen;
+    struct metric_counter *restored;
     struct metric_gauge *catching_up;
     struct metric_gauge *wal_left;
 };
@@ -174,18 +174,11 @@ static enum err_code start_streaming(struct feed_pg *self, struct err *err) {
 }
 
 static enum err_code drop_lost_slot(struct feed_pg *self, struct err *err) {
-    PGconn *pg = NULL;
-    enum err_code code =
-        replication_connect(self->options.url, false, self->options.connect_timeout_ms, &pg, err);
-
-    if (code == ERR_OK) {
-        log_error(self->options.log, log_event("feed.slot_invalidated"),
-                  log_cstr("slot", self->options.slot),
-                  log_cstr("why", "it fell behind by more than max_slot_wal_keep_size"));
-        code = replication_drop_slot(pg, self->options.slot, ANSWER_WAIT_MS, err);
-        PQfinish(pg);
-    }
-    return code;
+    log_error(self->options.log, log_event("feed.slot_invalidated"),
+              log_cstr("slot", self->options.slot),
+              log_cstr("why", "it fell behind by more than max_slot_wal_keep_size"));
+    return replication_drop_slot_at(self->options.url, self->options.connect_timeout_ms,
+                                    self->options.slot, ANSWER_WAIT_MS, err);
 }
 
 static enum err_code make_catch_up(struct feed_pg *self, const char *why, struct err *err) {
@@ -267,8 +260,13 @@ static bool feed_predecessor_gone(const struct change_feed *feed) {
 
 static enum err_code begin_catch_up(struct feed_pg *self, const struct publish_mark *tails,
                                     size_t count, struct err *err) {
-    enum err_code code = relay_state_reincarnate(&self->own, tails, count, err);
+    bool restored = false;
+    enum err_code code = relay_state_reincarnate(&self->own, tails, count, &restored, err);
 
+    if (restored) {
+        (void)snprintf(self->why_lost, sizeof(self->why_lost), "%s", RELAY_STATE_RESTORED);
+        metric_add(self->restored, 1);
+    }
     if (code == ERR_OK) {
         code = catch_up_begin(&self->catch_up, self->own.published_below, err);
     }
@@ -396,22 +394,15 @@ static enum err_code finish_catch_up(struct feed_pg *self, struct err *err) {
 
 /* --- streaming --- */
 
-static uint64_t be64_at(const char *bytes) {
-    uint64_t raw;
-
-    memcpy(&raw, bytes, sizeof(raw));
-    return be64toh(raw);
-}
-
 static enum err_code handle_message(struct feed_pg *self, struct str bytes, struct feed_item *item,
                                     struct err *err) {
     if (bytes.len >= 25 && bytes.ptr[0] == 'w') {
-        const uint64_t end = be64_at(bytes.ptr + 9);
+        const uint64_t end = replication_position(bytes.ptr + 9);
         self->received = end > self->received ? end : self->received;
         return wal_decoder_take(&self->decoder, str_of(bytes.ptr + 25, bytes.len - 25), item, err);
     }
     if (bytes.len == 18 && bytes.ptr[0] == 'k') {
-        const uint64_t end = be64_at(bytes.ptr + 1);
+        const uint64_t end = replication_position(bytes.ptr + 1);
         self->received = end > self->received ? end : self->received;
         self->status_due = self->status_due || bytes.ptr[17] != 0;
         item->kind = FEED_PROGRESS;
@@ -585,6 +576,8 @@ struct change_feed *change_feed_pg_new(const struct change_feed_pg_options *opti
     self->places_lost = metrics_counter(options->metrics, "daybook_relay_places_lost_total", "",
                                         "Times that the place in the log was lost (first start "
                                         "included).");
+    self->restored = metrics_counter(options->metrics, "daybook_relay_restores_noticed_total", "",
+                                     "Times that the topic had events that the table has not.");
     self->unseen =
         metrics_counter(options->metrics, "daybook_relay_unseen_records_total", "",
                         "Records that were in the topic when its ends were read, and were "

@@ -350,9 +350,7 @@ enum err_code relay_state_compare(struct relay_state *state, uint64_t slot_confi
         code = check_owner(state, wanted, known, err);
     }
     if (code == ERR_OK && known < wanted) {
-        code = err_set(err, ERR_CONFLICT,
-                       "the topic has events that the database has not: it was restored to an "
-                       "earlier moment");
+        code = err_set(err, ERR_CONFLICT, "%s", RELAY_STATE_RESTORED);
     }
     if (code == ERR_OK) {
         code = check_slot(state, slot_confirmed, err);
@@ -364,7 +362,7 @@ enum err_code relay_state_compare(struct relay_state *state, uint64_t slot_confi
 }
 
 enum err_code relay_state_reincarnate(struct relay_state *state, const struct publish_mark *tails,
-                                      size_t count, struct err *err) {
+                                      size_t count, bool *restored, struct err *err) {
     long wanted = 0;
     long known = 0;
     enum err_code code = find_tail_events(state, tails, count, &wanted, &known, err);
@@ -375,6 +373,7 @@ enum err_code relay_state_reincarnate(struct relay_state *state, const struct pu
     if (code != ERR_OK) {
         return code;
     }
+    *restored = known < wanted;
     for (size_t p = 0; p < count; p++) {
         if (tails[p].present && tails[p].incarnation > state->incarnation) {
             state->incarnation = tails[p].incarnation;

@@ -30,6 +30,11 @@
 
 enum { RELAY_STATE_WAIT_MS = 5000 };
 
+/* Nobody may miss it: the topic can't be mended by publishing. */
+#define RELAY_STATE_RESTORED                                                                   \
+    "the database was restored to an earlier moment: the topic, and so the read models, have " \
+    "events that it has not; run verify"
+
 struct relay_state {
     PGconn *pg;
     const char *slot;   /* borrowed */
@@ -83,10 +88,11 @@ MUST_CHECK enum err_code relay_state_claim(struct relay_state *state, struct err
 MUST_CHECK enum err_code relay_state_compare(struct relay_state *state, uint64_t slot_confirmed,
                                              const struct publish_mark *tails, size_t count,
                                              struct err *err);
-/* A new incarnation, greater than any that the topic has seen. */
+/* A new incarnation, greater than any that the topic has seen. *restored: the topic ends with
+ * events that the table has not. */
 MUST_CHECK enum err_code relay_state_reincarnate(struct relay_state *state,
                                                  const struct publish_mark *tails, size_t count,
-                                                 struct err *err);
+                                                 bool *restored, struct err *err);
 /* A record of this run is in the topic; a negative offset: it is not known where. Notes in `remade`
  * that the partition had reached further. How many records stand between the end that was read and
  * the first of this run: none should. */

@@ -187,6 +187,13 @@ enum err_code replication_send_status(PGconn *pg, uint64_t confirmed, struct err
     return ERR_OK;
 }
 
+uint64_t replication_position(const char *bytes) {
+    uint64_t raw;
+
+    memcpy(&raw, bytes, sizeof(raw));
+    return be64toh(raw);
+}
+
 enum err_code replication_ended(PGconn *pg, struct err *err) {
     PGresult *result = PQgetResult(pg);
     enum err_code code;
@@ -275,6 +282,18 @@ enum err_code replication_drop_slot(PGconn *pg, const char *name, int64_t wait_m
         "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
         " WHERE slot_name = $1",
         values, 1, "slot", wait_ms, NULL, err);
+}
+
+enum err_code replication_drop_slot_at(const char *url, int64_t timeout_ms, const char *name,
+                                       int64_t wait_ms, struct err *err) {
+    PGconn *pg = NULL;
+    enum err_code code = replication_connect(url, false, timeout_ms, &pg, err);
+
+    if (code == ERR_OK) {
+        code = replication_drop_slot(pg, name, wait_ms, err);
+        PQfinish(pg);
+    }
+    return code;
 }
 
 enum err_code replication_find_publication(PGconn *pg, const char *name, int64_t wait_ms,

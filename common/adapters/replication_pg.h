@@ -38,6 +38,8 @@ struct str replication_message(const char *message);
 
 /* While streaming: the server may forget what lies before this position. */
 MUST_CHECK enum err_code replication_send_status(PGconn *pg, uint64_t confirmed, struct err *err);
+/* The position in a message: eight bytes from here on. */
+uint64_t replication_position(const char *bytes);
 /* Why the stream has ended. */
 enum err_code replication_ended(PGconn *pg, struct err *err);
 
@@ -59,6 +61,9 @@ MUST_CHECK enum err_code replication_find_slot(PGconn *pg, const char *name, int
 /* When it is there; beside a replication connection. ERR_FENCED: somebody holds it. */
 MUST_CHECK enum err_code replication_drop_slot(PGconn *pg, const char *name, int64_t wait_ms,
                                                struct err *err);
+MUST_CHECK enum err_code replication_drop_slot_at(const char *url, int64_t timeout_ms,
+                                                  const char *name, int64_t wait_ms,
+                                                  struct err *err);
 /* ERR_INVALID: there is no such publication in this database. */
 MUST_CHECK enum err_code replication_find_publication(PGconn *pg, const char *name, int64_t wait_ms,
                                                       struct err *err);

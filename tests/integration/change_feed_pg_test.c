@@ -132,6 +132,15 @@ static void open_feed(void) {
     cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_OK, "%s", err.message);
 }
 
+/* The server needs a moment to see that the holder has gone. */
+static void let_go(void) {
+    feed->ops->close(feed);
+    sql(admin,
+        "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots"
+        " WHERE slot_name = '%s' AND active",
+        slot);
+}
+
 static void note_change(struct seen *seen, const struct change *change) {
     const bool of_other = str_eq(change->event.stream_id, str_from(other_stream));
 
@@ -251,7 +260,7 @@ Test(change_feed_pg, what_was_not_confirmed_comes_again_with_the_same_marks) {
     open_feed();
     insert(admin, 1, 5, "1");
     read_changes(&first, 5);
-    feed->ops->close(feed);
+    let_go();
     open_feed();
     read_changes(&again, 5);
     cr_assert_eq(memcmp(first.lsns, again.lsns, sizeof(first.lsns)), 0);
@@ -290,7 +299,7 @@ Test(change_feed_pg, an_idle_slot_advances_over_foreign_log) {
         const uint64_t position = item.kind == FEED_PROGRESS ? item.position : 0;
         cr_assert_eq(feed->ops->confirm(feed, position, &err), ERR_OK, "%s", err.message);
     }
-    feed->ops->close(feed);
+    let_go();
     open_feed(); /* its own hand is not taken for another's */
 }
 
@@ -371,7 +380,7 @@ static void expect_lost(const char *why) {
 
 Test(change_feed_pg, a_slot_advanced_by_hand_is_a_lost_place) {
     open_feed();
-    feed->ops->close(feed);
+    let_go();
     insert(admin, 1, 5, "1");
     sql(admin, "SELECT pg_replication_slot_advance('%s', pg_current_wal_lsn())", slot);
     expect_lost("by hand");
@@ -379,7 +388,7 @@ Test(change_feed_pg, a_slot_advanced_by_hand_is_a_lost_place) {
 
 Test(change_feed_pg, a_slot_made_anew_by_hand_is_a_lost_place) {
     open_feed();
-    feed->ops->close(feed);
+    let_go();
     sql(admin, "SELECT pg_drop_replication_slot('%s')", slot);
     insert(admin, 1, 5, "1");
     sql(admin, "SELECT pg_create_logical_replication_slot('%s', 'pgoutput')", slot);
@@ -422,10 +431,10 @@ Test(change_feed_pg, a_take_over_that_was_cut_short_does_not_end_the_wait) {
     for (int i = 0; i < 2; i++) {
         cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
         cr_assert_not(feed->ops->predecessor_gone(feed), "at the %d. opening", i + 1);
-        feed->ops->close(feed);
+        let_go();
     }
     open_feed();
-    feed->ops->close(feed);
+    let_go();
     cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
     cr_assert(feed->ops->predecessor_gone(feed), "this process itself");
 }

@@ -40,7 +40,10 @@ static void tear_down(void) {
     relay_signal(&first, SIGTERM);
     relay_signal(&second, SIGTERM);
     relay_drop_slot(first.slot);
-    (void)relay_sql("DROP DATABASE IF EXISTS %s WITH (FORCE)", other);
+    if (strcmp(relay_sql("SELECT count(*) FROM pg_database WHERE datname = '%s'", other), "1") ==
+        0) {
+        (void)relay_sql("DROP DATABASE %s WITH (FORCE)", other);
+    }
 }
 
 /* The same server's address, with the test's database in it. */
@@ -250,6 +253,7 @@ Test(relay_places, a_restored_database_is_published_and_verify_names_what_it_los
     relay_start(&first, "");
     relay_await_idle(&first, LIMIT_MS);
     cr_assert_eq(places_lost(), 1);
+    cr_assert_eq(relay_metric(&first, "daybook_relay_restores_noticed_total"), 1);
     cr_assert_leq(relay_metric(&first, "daybook_relay_caught_up_events_total"), 12,
                   "from the safe point");
     cr_assert_eq(relay_verify(&first, &said), 3, "%s", said);
