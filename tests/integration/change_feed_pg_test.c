@@ -466,9 +466,15 @@ Test(change_feed_pg, the_topics_ends_are_taken_over) {
     cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
     cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_OK, "%s", err.message);
     cr_assert_eq(feed->ops->confirm(feed, 0, &err), ERR_OK, "%s", err.message);
+    /* Two records that the broker had not shown. */
+    feed->ops->published(feed, 1, 44);
+    feed->ops->published(feed, 1, 46);
+    cr_assert_eq(metric_counter_value(
+                     metrics_counter(metrics, "daybook_relay_unseen_records_total", "", "")),
+                 2);
     feed->ops->close(feed);
     sql(admin,
-        "DO $$ BEGIN ASSERT (SELECT offsets = '{-1,41}' FROM daybook.relay_state"
+        "DO $$ BEGIN ASSERT (SELECT offsets = '{-1,46}' FROM daybook.relay_state"
         " WHERE slot = '%s'); END $$",
         slot);
 }
