@@ -21,6 +21,10 @@
 #include "common/adapters/relay_status_pg.h"
 #include "common/http/http_server.h"
 
+/* Between two readings of the ends that must agree; where followers have to catch up before the
+ * broker shows a record, they get time for it. */
+enum { SETTLE_MS = 150, REPLICATED_SETTLE_MS = 1000 };
+
 struct process {
     struct relay_config config;
     struct log *log;
@@ -94,7 +98,7 @@ static enum err_code start(struct process *p, struct err *err) {
         .retry_cap_ms = 5000,
         .drain_ms = p->config.drain_ms,
         .fence_ms = p->config.fence_ms,
-        .settle_ms = 150,
+        .settle_ms = p->config.topic_replication > 1 ? REPLICATED_SETTLE_MS : SETTLE_MS,
         .refer_too_large = strcmp(p->config.too_large, "reference") == 0,
         .stop = p->stop,
         .log = p->log,

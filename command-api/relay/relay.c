@@ -11,7 +11,7 @@
 #include "common/base/mem.h"
 #include "common/runtime/backoff.h"
 
-enum { IDLE_WAIT_MS = 100, CHANGES_PER_TURN = 2000 };
+enum { IDLE_WAIT_MS = 100, CHANGES_PER_TURN = 2000, BEFORE_TOO_LARGE_MS = 5000 };
 /* The fence: for clocks that differ; between looks at a feed that waits; between two readings of
  * the tails, and how often at most. */
 enum { CLOCK_SKEW_MS = 1000, FENCE_LOOK_MS = 100, SETTLE_READINGS_MAX = 100 };
@@ -91,9 +91,7 @@ static void delivered(void *arg, const struct delivery *delivery) {
     if (relay->trace != NULL) {
         publish_trace_delivered(relay->trace, delivery->partition, delivery->offset);
     }
-    if (delivery->offset >= 0) {
-        feed->ops->published(feed, delivery->partition, delivery->offset);
-    }
+    feed->ops->published(feed, delivery->partition, delivery->offset);
 }
 
 /* Confirms the longest prefix of transactions that are done. Called in each turn, also without
@@ -464,21 +462,25 @@ static int64_t note_failure(struct relay *relay, enum err_code code, const struc
     return wait_ms;
 }
 
-static void drain(struct relay *relay) {
-    const int64_t deadline_us = clock_monotonic_us() + relay->options.drain_ms * 1000;
+/* Waits for what is on its way, and confirms it. */
+static enum err_code await_deliveries(struct relay *relay, int64_t limit_ms, struct err *err) {
+    const int64_t deadline_us = clock_monotonic_us() + limit_ms * 1000;
     struct publisher *publisher = relay->options.publisher;
     enum err_code code = ERR_OK;
-    struct err err = {0};
 
     while (code == ERR_OK && relay->in_flight > 0 && clock_monotonic_us() < deadline_us) {
-        code = publisher->ops->poll(publisher, 10, delivered, relay, &err);
+        code = publisher->ops->poll(publisher, 10, delivered, relay, err);
         if (code == ERR_OK) {
-            code = confirm_done(relay, &err);
+            code = confirm_done(relay, err);
         }
     }
-    if (code == ERR_OK) {
-        code = confirm_done(relay, &err);
-    }
+    return code == ERR_OK ? confirm_done(relay, err) : code;
+}
+
+static void drain(struct relay *relay) {
+    struct err err = {0};
+    const enum err_code code = await_deliveries(relay, relay->options.drain_ms, &err);
+
     log_info(relay->options.log, log_event("relay.drained"),
              log_i64("left_in_flight", (int64_t)relay->in_flight),
              log_cstr("class", err_name(code)));
@@ -506,6 +508,10 @@ void relay_run(struct relay *relay) {
         const enum err_code code =
             relay->running ? turn(relay, &more, &err) : open_both(relay, &err);
         if (code != ERR_OK) {
+            if (code == ERR_INVALID && relay->too_large && relay->running) {
+                /* What came before it is not to be given up at each try. */
+                (void)await_deliveries(relay, BEFORE_TOO_LARGE_MS, NULL);
+            }
             close_both(relay);
             (void)stop_wait_ms(relay->options.stop, note_failure(relay, code, &err, &backoff));
         } else {

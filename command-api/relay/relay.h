@@ -11,7 +11,12 @@
  *     there is one way to begin, also after a failure.
  *  5. Transactions in flight are bounded by RELAY_TRANSACTIONS_MAX, records by the publisher.
  *  6. Tails are read by the holder of the feed alone, behind the fence: when no record of an
- *     earlier holder can be appended any more.
+ *     earlier holder can be appended any more. Only then does the holder's name replace that of the
+ *     one before, so a take-over that is cut short leaves the wait to the next one.
+ *  7. What was queued before a record that the topic can't take is delivered and confirmed before
+ *     the ends are closed.
+ *  8. Nothing waits without the feed's proving itself: a stamp is never older than the longest of
+ *     confirm's own waits.
  *
  *   closed ──▶ feed open ──▶ fence passed ──▶ publisher open ──▶ tails settled ──▶ feed begun
  *     ▲            └─ held by another: stand by ──▶ closed                             │
@@ -32,6 +37,21 @@
  *  end), or its process has certainly ended: same machine, and no such process any more. What a
  *  dead process had handed to the kernel still arrives; so the tails are read until two readings,
  *  settle_ms apart, agree.
+ *
+ *  What remains
+ *  a. A broker shows a partition up to what all in-sync followers have, and no client can ask how
+ *     far its log goes. Where a follower of a replicated topic stands still, without having been
+ * put out of the in-sync set yet (replica.lag.time.max.ms, 30 s), at the very time at which a
+ * holder with records on their way is killed, these are appended and not seen: they would be
+ * published again. Readings that agree for settle_ms (longer for replicated topics) make that a
+ * stall of that length. It does not pass unnoticed: the first record of a run has to get the offset
+ *     behind the end that was read; what lies between is logged and counted
+ *     (daybook_relay_unseen_records_total), and verify names it. Consumers ignore the repetition.
+ *  b. PostgreSQL's clock and the brokers' must agree within a second (CLOCK_SKEW_MS).
+ *  c. Records that wait for a broker for longer than the fence are refused when it is back; the
+ *     relay begins anew from the tails. A broker that is always that slow makes it begin again and
+ *     again, each time a bit further: fewer records in flight (DAYBOOK_IN_FLIGHT_MAX) or a longer
+ *     fence end that.
  */
 #ifndef DAYBOOK_COMMAND_API_RELAY_RELAY_H
 #define DAYBOOK_COMMAND_API_RELAY_RELAY_H

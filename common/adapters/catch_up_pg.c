@@ -6,12 +6,15 @@
 
 #include "common/adapters/event_row.h"
 #include "common/adapters/replication_pg.h"
+#include "common/base/clock.h"
 
 #define FETCH "FETCH FORWARD 2000 FROM catch_up"
 
 /* ANSWER_WAIT_MS: making a slot waits for the transactions that run; SIGTERM waits for us
  * meanwhile. */
-enum { ANSWER_WAIT_MS = 8000, FETCH_WAIT_MS = 60000, COMMAND_BYTES = 512 };
+enum { ANSWER_WAIT_MS = 8000, COMMAND_BYTES = 512 };
+/* The first rows come when the table has been looked through. */
+#define FETCH_LIMIT_US (INT64_C(3600) * 1000000)
 
 static enum err_code read_text(struct catch_up *self, const char *sql, PGresult **out,
                                struct err *err) {
@@ -79,6 +82,57 @@ enum err_code catch_up_begin(struct catch_up *self, uint64_t published_below, st
     return read_text(self, sql, NULL, err);
 }
 
+static enum err_code reader_failed(const struct catch_up *self, struct err *err) {
+    const struct str why = replication_message(PQerrorMessage(self->reader));
+
+    return err_set(err, ERR_UNAVAILABLE, "catch-up: %.*s", STR_ARG(why));
+}
+
+static enum err_code ask(struct catch_up *self, struct err *err) {
+    if (!PQsendQuery(self->reader, FETCH)) {
+        return reader_failed(self, err);
+    }
+    self->asked = true;
+    self->asked_at_us = clock_monotonic_us();
+    return ERR_OK;
+}
+
+/* Takes over rows that have come, and asks for the next. Leaves `rows` NULL: none have. */
+static enum err_code take_rows(struct catch_up *self, struct err *err) {
+    enum err_code code = self->asked ? ERR_OK : ask(self, err);
+
+    if (code == ERR_OK && !PQconsumeInput(self->reader)) {
+        code = reader_failed(self, err);
+    }
+    if (code != ERR_OK) {
+        return code;
+    }
+    /* The answer is complete when nothing more follows its rows. */
+    while (!PQisBusy(self->reader)) {
+        PGresult *result = PQgetResult(self->reader);
+        if (result == NULL) {
+            self->asked = false;
+            break;
+        }
+        if (PQresultStatus(result) != PGRES_TUPLES_OK) {
+            code = replication_error(result, "catch-up", err);
+            PQclear(result);
+            return code;
+        }
+        PQclear(self->arriving);
+        self->arriving = result;
+    }
+    if (self->asked) {
+        return clock_monotonic_us() - self->asked_at_us > FETCH_LIMIT_US
+                   ? err_set(err, ERR_TIMEOUT, "catch-up: no rows within an hour")
+                   : ERR_OK;
+    }
+    self->rows = self->arriving;
+    self->arriving = NULL;
+    self->row = 0;
+    return self->rows != NULL && PQntuples(self->rows) > 0 ? ask(self, err) : ERR_OK;
+}
+
 enum err_code catch_up_next(struct catch_up *self, struct recorded_event *out, bool *found,
                             struct err *err) {
     struct str fields[EVENT_ROW_FIELDS];
@@ -87,13 +141,13 @@ enum err_code catch_up_next(struct catch_up *self, struct recorded_event *out, b
     if (self->read) {
         return ERR_OK;
     }
-    if (self->rows == NULL || self->row == PQntuples(self->rows)) {
+    if (self->rows != NULL && self->row == PQntuples(self->rows)) {
         PQclear(self->rows);
         self->rows = NULL;
-        self->row = 0;
-        const enum err_code code =
-            replication_run(self->reader, FETCH, "catch-up", FETCH_WAIT_MS, &self->rows, err);
-        if (code != ERR_OK) {
+    }
+    if (self->rows == NULL) {
+        const enum err_code code = take_rows(self, err);
+        if (code != ERR_OK || self->rows == NULL) {
             return code;
         }
     }
@@ -108,6 +162,10 @@ enum err_code catch_up_next(struct catch_up *self, struct recorded_event *out, b
     self->row++;
     *found = true;
     return event_row_decode(fields, out, err);
+}
+
+int catch_up_descriptor(const struct catch_up *self) {
+    return self->reader != NULL ? PQsocket(self->reader) : -1;
 }
 
 enum err_code catch_up_finish(struct catch_up *self, PGconn *pg, struct err *err) {
@@ -128,8 +186,14 @@ enum err_code catch_up_finish(struct catch_up *self, PGconn *pg, struct err *err
 void catch_up_close(struct catch_up *self) {
     PQclear(self->rows);
     self->rows = NULL;
+    PQclear(self->arriving);
+    self->arriving = NULL;
     if (self->reader != NULL) {
+        if (self->asked) {
+            replication_cancel(self->reader); /* a look through the table would go on without us */
+        }
         PQfinish(self->reader);
         self->reader = NULL;
     }
+    self->asked = false;
 }

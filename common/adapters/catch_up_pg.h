@@ -23,6 +23,9 @@ struct catch_up {
     PGconn *reader; /* the table, in the slot's snapshot */
     PGresult *rows;
     int row;
+    PGresult *arriving; /* the next rows */
+    bool asked;         /* for more rows; they come while these are taken */
+    int64_t asked_at_us;
     uint64_t lsn;            /* where the slot begins */
     uint64_t complete_below; /* transactions below have ended in the snapshot */
     bool read;               /* all events were given */
@@ -38,9 +41,13 @@ MUST_CHECK enum err_code catch_up_make(struct catch_up *self, PGconn *pg, const 
 /* Events of transactions from `published_below` on. */
 MUST_CHECK enum err_code catch_up_begin(struct catch_up *self, uint64_t published_below,
                                         struct err *err);
-/* The next event, or *found false: that was all. Slices live until the next call. */
+/* Never waits: the first rows may take as long as it takes to look through the whole table, and the
+ * slot's holder has to prove itself meanwhile. The next event, its slices live until the next call;
+ * or *found false: that was all when `read`, otherwise nothing has come yet. */
 MUST_CHECK enum err_code catch_up_next(struct catch_up *self, struct recorded_event *out,
                                        bool *found, struct err *err);
+/* To poll(2) for readability while nothing has come. */
+int catch_up_descriptor(const struct catch_up *self);
 MUST_CHECK enum err_code catch_up_finish(struct catch_up *self, PGconn *pg, struct err *err);
 void catch_up_close(struct catch_up *self);
 

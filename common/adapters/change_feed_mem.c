@@ -13,6 +13,7 @@ struct feed_mem {
     struct change_feed base;
     struct change changes[CHANGES_MAX];
     size_t count;
+    struct str payload; /* of what is added */
     uint64_t last_lsn;
     size_t at;       /* next change */
     bool commit_due; /* its transaction's commit comes next */
@@ -81,8 +82,7 @@ static enum err_code feed_begin(struct change_feed *feed, const struct publish_m
 static void feed_published(struct change_feed *feed, int32_t partition, int64_t offset) {
     struct feed_mem *self = self_of(feed);
 
-    assert(offset >= 0);
-    self->ends[partition] = offset;
+    self->ends[partition] = offset >= 0 ? offset : self->ends[partition];
 }
 
 static int64_t feed_held_at_us(const struct change_feed *feed) {
@@ -194,7 +194,12 @@ struct change_feed *change_feed_mem_new(void) {
     struct feed_mem *self = mem_zalloc(sizeof(*self));
 
     self->base.ops = &ops;
+    self->payload = STR("{}");
     return &self->base;
+}
+
+void change_feed_mem_payload(struct change_feed *feed, const char *payload) {
+    self_of(feed)->payload = str_from(payload);
 }
 
 void change_feed_mem_add(struct change_feed *feed, const char *const *stream_ids, size_t count) {
@@ -210,7 +215,7 @@ void change_feed_mem_add(struct change_feed *feed, const char *const *stream_ids
                       .version = (int64_t)self->count,
                       .event_type = STR("MoneyDeposited"),
                       .schema_version = 1,
-                      .payload = STR("{}")},
+                      .payload = self->payload},
             .commit_lsn = self->last_lsn,
             .seq = (uint32_t)i,
         };

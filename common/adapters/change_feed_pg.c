@@ -6,17 +6,17 @@
  *  1. The server drops a receiver that is silent for wal_sender_timeout (6 s, replication_pg.c): a
  *     status goes out every STATUS_INTERVAL_US, whenever it is asked for, and soon after a
  *     confirmation; from next and from confirm, so that a reader that holds back stays attached.
- *  2. The flushed position in a status is what was confirmed and, where events of ours lie before
- *     it, what relay_state has written down; never what was merely received.
+ *  2. The flushed position in a status is one that relay_state has written down as confirmed; never
+ *     what was merely received. An idle log is written down every IDLE_BYTES: writing is log too.
  *  3. A caught-up event has a commit LSN below that of every streamed one: the slot's start can be
  * the very LSN of the first commit that is streamed, so the byte before it is taken.
  */
 #include "common/adapters/change_feed_pg.h"
 
-#include <endian.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/adapters/catch_up_pg.h"
 #include "common/adapters/relay_state_pg.h"
@@ -29,9 +29,9 @@
 #define CONFIRM_INTERVAL_US INT64_C(50000)
 #define SAVE_INTERVAL_US INT64_C(500000)
 #define PROOF_INTERVAL_US INT64_C(250000)
-#define POSTGRES_EPOCH_US INT64_C(946684800000000)
+#define IDLE_BYTES UINT64_C(65536)
 
-enum { ANSWER_WAIT_MS = 8000, COMMAND_BYTES = 512, WHY_BYTES = 256 };
+enum { ANSWER_WAIT_MS = 8000, COMMAND_BYTES = 512, WHY_BYTES = 256, DROP_PAUSE_MS = 20 };
 
 enum feed_state { FEED_CLOSED, FEED_ATTACHED, FEED_PLACE_LOST, FEED_CATCHING_UP, FEED_STREAMING };
 
@@ -58,6 +58,8 @@ struct feed_pg {
 
     struct metric_counter *caught_up;
     struct metric_counter *places_lost;
+    struct metric_counter *unseen;
+    struct metric_counter *restored;
     struct metric_gauge *catching_up;
     struct metric_gauge *wal_left;
 };
@@ -73,23 +75,14 @@ static const struct feed_pg *const_self_of(const struct change_feed *feed) {
 /* --- status --- */
 
 static enum err_code send_status(struct feed_pg *self, struct err *err) {
-    char message[34] = {'r'};
-    const uint64_t position = htobe64(self->confirmed);
-    const uint64_t now = htobe64((uint64_t)(clock_wall_us() - POSTGRES_EPOCH_US));
+    const enum err_code code = replication_send_status(self->pg, self->confirmed, err);
 
-    memcpy(message + 1, &position, 8);  /* written */
-    memcpy(message + 9, &position, 8);  /* flushed: what the slot may forget */
-    memcpy(message + 17, &position, 8); /* applied */
-    memcpy(message + 25, &now, 8);
-    /* The last byte stays 0: no reply wanted. */
-    if (PQputCopyData(self->pg, message, sizeof(message)) < 0 || PQflush(self->pg) < 0) {
-        const struct str why = replication_message(PQerrorMessage(self->pg));
-        return err_set(err, ERR_UNAVAILABLE, "replication: %.*s", STR_ARG(why));
+    if (code == ERR_OK) {
+        self->status_sent_at_us = clock_monotonic_us();
+        self->status_due = false;
+        self->confirm_due = false;
     }
-    self->status_sent_at_us = clock_monotonic_us();
-    self->status_due = false;
-    self->confirm_due = false;
-    return ERR_OK;
+    return code;
 }
 
 static enum err_code send_status_if_due(struct feed_pg *self, struct err *err) {
@@ -102,17 +95,24 @@ static enum err_code send_status_if_due(struct feed_pg *self, struct err *err) {
     return ERR_OK;
 }
 
-/* What was confirmed may be told to the server once it is written down what that rests on. */
+static bool is_save_due(const struct feed_pg *self, bool at_once) {
+    const uint64_t ahead = self->done > self->own.confirmed ? self->done - self->own.confirmed : 0;
+    const bool news = self->own.dirty || ahead >= (at_once ? 1 : IDLE_BYTES);
+
+    return news && (at_once || clock_monotonic_us() - self->own.saved_at_us > SAVE_INTERVAL_US);
+}
+
+/* What was confirmed may be told to the server once that is written down. */
 static enum err_code settle(struct feed_pg *self, bool at_once, struct err *err) {
     enum err_code code = ERR_OK;
 
     relay_state_advance(&self->own, self->done);
-    if (self->own.dirty &&
-        (at_once || clock_monotonic_us() - self->own.saved_at_us > SAVE_INTERVAL_US)) {
-        code = relay_state_save(&self->own, err);
+    if (is_save_due(self, at_once)) {
+        const bool ahead = self->done > self->own.confirmed;
+        code = relay_state_save(&self->own, ahead ? self->done : self->own.confirmed, err);
     }
-    if (code == ERR_OK && !self->own.dirty && self->done > self->confirmed) {
-        self->confirmed = self->done;
+    if (code == ERR_OK && self->own.confirmed > self->confirmed) {
+        self->confirmed = self->own.confirmed;
         self->confirm_due = true;
     }
     return code;
@@ -173,29 +173,12 @@ static enum err_code start_streaming(struct feed_pg *self, struct err *err) {
     return code;
 }
 
-static enum err_code drop_slot(struct feed_pg *self, PGconn *pg, struct err *err) {
-    const char *const values[] = {self->options.slot};
-
-    return replication_run_params(
-        pg,
-        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
-        " WHERE slot_name = $1",
-        values, 1, "slot", ANSWER_WAIT_MS, NULL, err);
-}
-
 static enum err_code drop_lost_slot(struct feed_pg *self, struct err *err) {
-    PGconn *pg = NULL;
-    enum err_code code =
-        replication_connect(self->options.url, false, self->options.connect_timeout_ms, &pg, err);
-
-    if (code == ERR_OK) {
-        log_error(self->options.log, log_event("feed.slot_invalidated"),
-                  log_cstr("slot", self->options.slot),
-                  log_cstr("why", "it fell behind by more than max_slot_wal_keep_size"));
-        code = drop_slot(self, pg, err);
-        PQfinish(pg);
-    }
-    return code;
+    log_error(self->options.log, log_event("feed.slot_invalidated"),
+              log_cstr("slot", self->options.slot),
+              log_cstr("why", "it fell behind by more than max_slot_wal_keep_size"));
+    return replication_drop_slot_at(self->options.url, self->options.connect_timeout_ms,
+                                    self->options.slot, ANSWER_WAIT_MS, err);
 }
 
 static enum err_code make_catch_up(struct feed_pg *self, const char *why, struct err *err) {
@@ -277,8 +260,13 @@ static bool feed_predecessor_gone(const struct change_feed *feed) {
 
 static enum err_code begin_catch_up(struct feed_pg *self, const struct publish_mark *tails,
                                     size_t count, struct err *err) {
-    enum err_code code = relay_state_reincarnate(&self->own, tails, count, err);
+    bool restored = false;
+    enum err_code code = relay_state_reincarnate(&self->own, tails, count, &restored, err);
 
+    if (restored) {
+        (void)snprintf(self->why_lost, sizeof(self->why_lost), "%s", RELAY_STATE_RESTORED);
+        metric_add(self->restored, 1);
+    }
     if (code == ERR_OK) {
         code = catch_up_begin(&self->catch_up, self->own.published_below, err);
     }
@@ -303,6 +291,7 @@ static enum err_code begin_catch_up(struct feed_pg *self, const struct publish_m
 
 /* Log and topic don't fit: the slot is given up, so that the next opening catches up. */
 static enum err_code give_up_place(struct feed_pg *self, struct err *err) {
+    const struct timespec pause = {.tv_nsec = DROP_PAUSE_MS * 1000000L};
     struct err dropping = {0};
 
     (void)snprintf(self->why_lost, sizeof(self->why_lost), "%.*s", WHY_BYTES - 1, err->message);
@@ -314,29 +303,43 @@ static enum err_code give_up_place(struct feed_pg *self, struct err *err) {
     const int64_t deadline_us = clock_monotonic_us() + ANSWER_WAIT_MS * INT64_C(1000);
     enum err_code code = ERR_FENCED;
     while (code == ERR_FENCED && clock_monotonic_us() < deadline_us) {
-        code = drop_slot(self, self->own.pg, &dropping);
+        code = replication_drop_slot(self->own.pg, self->options.slot, ANSWER_WAIT_MS, &dropping);
+        if (code == ERR_FENCED) {
+            (void)nanosleep(&pause, NULL); /* the walsender has not noticed yet */
+        }
     }
     return code == ERR_OK ? ERR_CONFLICT : err_set(err, code, "%s", dropping.message);
+}
+
+static enum err_code begin_attached(struct feed_pg *self, const struct publish_mark *tails,
+                                    size_t count, struct err *err) {
+    const enum err_code code = relay_state_compare(&self->own, self->confirmed, tails, count, err);
+
+    if (code == ERR_CONFLICT) {
+        return give_up_place(self, err);
+    }
+    if (code == ERR_OK) {
+        self->decoder.incarnation = self->own.incarnation;
+        self->state = FEED_STREAMING;
+    }
+    return code;
 }
 
 static enum err_code feed_begin(struct change_feed *feed, const struct publish_mark *tails,
                                 size_t count, struct err *err) {
     struct feed_pg *self = self_of(feed);
     struct err why = {0};
-    enum err_code code;
+    enum err_code code = self->state == FEED_CLOSED
+                             ? err_set(&why, ERR_UNAVAILABLE, "the feed is closed")
+                             : relay_state_claim(&self->own, &why);
 
-    if (self->state == FEED_PLACE_LOST) {
-        code = begin_catch_up(self, tails, count, &why);
-    } else if (self->state == FEED_ATTACHED) {
-        code = relay_state_compare(&self->own, tails, count, &why);
-        if (code == ERR_CONFLICT) {
-            code = give_up_place(self, &why);
-        } else if (code == ERR_OK) {
-            self->decoder.incarnation = self->own.incarnation;
-            self->state = FEED_STREAMING;
-        }
-    } else {
-        code = err_set(&why, ERR_UNAVAILABLE, "the feed is closed");
+    if (code == ERR_OK) {
+        code = self->state == FEED_PLACE_LOST ? begin_catch_up(self, tails, count, &why)
+                                              : begin_attached(self, tails, count, &why);
+    }
+    if (code == ERR_OK) {
+        /* Held from opening until now: nobody else has published since the tails were read. */
+        code = prove(self, 0, &why);
     }
     if (code != ERR_OK) {
         (void)err_set(err, code, "%s", why.message);
@@ -357,7 +360,7 @@ static enum err_code next_caught_up(struct feed_pg *self, struct feed_item *item
     if (code == ERR_OK && found) {
         metric_add(self->caught_up, 1);
         wal_decoder_number(&self->decoder, item);
-    } else if (code == ERR_OK) {
+    } else if (code == ERR_OK && self->catch_up.read) {
         item->kind = FEED_COMMIT;
         item->position = self->catch_up.lsn;
         item->committed_at_us = self->decoder.committed_at_us;
@@ -369,7 +372,7 @@ static enum err_code finish_catch_up(struct feed_pg *self, struct err *err) {
     /* First: whoever finds the slot finds this. */
     self->own.published_below = self->catch_up.complete_below;
     self->own.next_lsn = 0;
-    enum err_code code = relay_state_save(&self->own, err);
+    enum err_code code = relay_state_save(&self->own, self->catch_up.lsn, err);
 
     if (code == ERR_OK) {
         code = catch_up_finish(&self->catch_up, self->pg, err);
@@ -391,22 +394,15 @@ static enum err_code finish_catch_up(struct feed_pg *self, struct err *err) {
 
 /* --- streaming --- */
 
-static uint64_t be64_at(const char *bytes) {
-    uint64_t raw;
-
-    memcpy(&raw, bytes, sizeof(raw));
-    return be64toh(raw);
-}
-
 static enum err_code handle_message(struct feed_pg *self, struct str bytes, struct feed_item *item,
                                     struct err *err) {
     if (bytes.len >= 25 && bytes.ptr[0] == 'w') {
-        const uint64_t end = be64_at(bytes.ptr + 9);
+        const uint64_t end = replication_position(bytes.ptr + 9);
         self->received = end > self->received ? end : self->received;
         return wal_decoder_take(&self->decoder, str_of(bytes.ptr + 25, bytes.len - 25), item, err);
     }
     if (bytes.len == 18 && bytes.ptr[0] == 'k') {
-        const uint64_t end = be64_at(bytes.ptr + 1);
+        const uint64_t end = replication_position(bytes.ptr + 1);
         self->received = end > self->received ? end : self->received;
         self->status_due = self->status_due || bytes.ptr[17] != 0;
         item->kind = FEED_PROGRESS;
@@ -414,21 +410,6 @@ static enum err_code handle_message(struct feed_pg *self, struct str bytes, stru
         return ERR_OK;
     }
     return err_set(err, ERR_CORRUPT, "replication: unknown message");
-}
-
-/* Why the stream ended. */
-static enum err_code stream_ended(struct feed_pg *self, struct err *err) {
-    PGresult *result = PQgetResult(self->pg);
-    enum err_code code;
-
-    if (result != NULL && PQresultStatus(result) == PGRES_FATAL_ERROR) {
-        code = replication_error(result, "replication", err);
-    } else {
-        const struct str why = replication_message(PQerrorMessage(self->pg));
-        code = err_set(err, ERR_UNAVAILABLE, "replication ended: %.*s", STR_ARG(why));
-    }
-    PQclear(result);
-    return code;
 }
 
 static enum err_code next_streamed(struct feed_pg *self, struct feed_item *item, struct err *err) {
@@ -442,7 +423,7 @@ static enum err_code next_streamed(struct feed_pg *self, struct feed_item *item,
         if (len > 0) {
             code = handle_message(self, str_of(self->message, (size_t)len), item, err);
         } else if (len < 0 || (!consumed && !PQconsumeInput(self->pg))) {
-            return stream_ended(self, err);
+            return replication_ended(self->pg, err);
         } else if (consumed) {
             break;
         } else {
@@ -476,7 +457,28 @@ static enum err_code feed_next(struct change_feed *feed, struct feed_item *item,
 }
 
 static void feed_published(struct change_feed *feed, int32_t partition, int64_t offset) {
-    relay_state_published(&self_of(feed)->own, partition, offset);
+    struct feed_pg *self = self_of(feed);
+    const int64_t unseen = relay_state_published(&self->own, partition, offset);
+
+    if (unseen > 0) {
+        metric_add(self->unseen, (uint64_t)unseen);
+        log_error(self->options.log, log_event("feed.unseen_records"),
+                  log_i64("partition", partition), log_i64("before_offset", offset),
+                  log_i64("records", unseen),
+                  log_cstr("why", "the broker did not show them when the partition's end was read: "
+                                  "what they hold may have been published again; run verify"));
+    }
+}
+
+/* Its records are gone while the slot is far behind them. */
+static enum err_code note_remade_topic(struct feed_pg *self, struct err *err) {
+    struct err why = {0};
+    enum err_code code = relay_state_forget(&self->own, &why);
+
+    if (code == ERR_CONFLICT) {
+        code = give_up_place(self, &why);
+    }
+    return err_set(err, code, "%s", why.message);
 }
 
 static enum err_code feed_confirm(struct change_feed *feed, uint64_t position, struct err *err) {
@@ -486,7 +488,7 @@ static enum err_code feed_confirm(struct change_feed *feed, uint64_t position, s
     if (self->state == FEED_CLOSED) {
         return err_set(err, ERR_UNAVAILABLE, "the feed is closed");
     }
-    code = prove(self, PROOF_INTERVAL_US, err);
+    code = self->own.remade ? note_remade_topic(self, err) : prove(self, PROOF_INTERVAL_US, err);
     if (code == ERR_OK && self->state == FEED_CATCHING_UP && self->catch_up.read &&
         position >= self->catch_up.lsn) {
         code = finish_catch_up(self, err);
@@ -507,6 +509,9 @@ static enum err_code feed_confirm(struct change_feed *feed, uint64_t position, s
 static int feed_descriptor(const struct change_feed *feed) {
     const struct feed_pg *self = const_self_of(feed);
 
+    if (self->state == FEED_CATCHING_UP && !self->catch_up.read) {
+        return catch_up_descriptor(&self->catch_up);
+    }
     return self->state == FEED_STREAMING ? PQsocket(self->pg) : -1;
 }
 
@@ -571,6 +576,12 @@ struct change_feed *change_feed_pg_new(const struct change_feed_pg_options *opti
     self->places_lost = metrics_counter(options->metrics, "daybook_relay_places_lost_total", "",
                                         "Times that the place in the log was lost (first start "
                                         "included).");
+    self->restored = metrics_counter(options->metrics, "daybook_relay_restores_noticed_total", "",
+                                     "Times that the topic had events that the table has not.");
+    self->unseen =
+        metrics_counter(options->metrics, "daybook_relay_unseen_records_total", "",
+                        "Records that were in the topic when its ends were read, and were "
+                        "not shown: they may be there twice now.");
     self->catching_up = metrics_gauge(options->metrics, "daybook_relay_catching_up", "",
                                       "1 while events are taken from the table.");
     self->wal_left = metrics_gauge(options->metrics, "daybook_relay_slot_wal_left_bytes", "",

@@ -1,8 +1,9 @@
 /*
  * The change feed on PostgreSQL's logical replication: slot and publication of their own, pgoutput.
  *
- * The place in the log is lost when the slot is missing (first start, dropped, not in a backup) or
- * invalidated (max_slot_wal_keep_size), when the topic ends before what it once held, or when it
+ * The place in the log is lost when the slot is missing (first start, dropped, not in a backup),
+ * invalidated (max_slot_wal_keep_size), or beyond what was ever confirmed (advanced or made by
+ * hand), when the topic ends before what it once held, or when it
  * has events that the table has not (the database was restored). In all these cases the feed says
  * why, catches up from the table (catch_up_pg.h) from a point before which all is known to be in
  * the topic (relay_state_pg.h), under a new incarnation, and goes on from a new slot. A crash in

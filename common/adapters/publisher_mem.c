@@ -19,6 +19,8 @@ struct publisher_mem {
     size_t waiting_count;
     size_t in_flight_max;
     size_t allowed;
+    unsigned delay;  /* polls */
+    unsigned polled; /* in vain, since something waits */
     bool fail;
     bool keep;
     int readable_fd; /* always is */
@@ -132,6 +134,10 @@ static enum err_code publisher_poll(struct publisher *publisher, int64_t wait_ms
         self->waiting_count = 0;
         return err_set(err, ERR_UNAVAILABLE, "injected");
     }
+    if (self->waiting_count > 0 && self->polled++ < self->delay) {
+        return ERR_OK;
+    }
+    self->polled = 0;
     const size_t count = self->waiting_count < self->allowed ? self->waiting_count : self->allowed;
     for (size_t i = 0; i < count; i++) {
         const struct delivery delivery = {self->tags[i], self->waiting[i].partition,
@@ -159,6 +165,7 @@ static int publisher_descriptor(const struct publisher *publisher) {
 static void publisher_close(struct publisher *publisher) {
     self_of(publisher)->open = false;
     self_of(publisher)->waiting_count = 0;
+    self_of(publisher)->polled = 0;
 }
 
 static void publisher_free(struct publisher *publisher) {
@@ -189,6 +196,10 @@ struct publisher *publisher_mem_new(size_t in_flight_max) {
 
 void publisher_mem_acknowledge(struct publisher *publisher, size_t count) {
     self_of(publisher)->allowed = count;
+}
+
+void publisher_mem_delay(struct publisher *publisher, unsigned polls) {
+    self_of(publisher)->delay = polls;
 }
 
 void publisher_mem_fail_next(struct publisher *publisher, bool keep) {

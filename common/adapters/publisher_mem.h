@@ -17,6 +17,8 @@ struct published {
 struct publisher *publisher_mem_new(size_t in_flight_max);
 /* How many of what is in flight poll acknowledges from now on; SIZE_MAX: all. */
 void publisher_mem_acknowledge(struct publisher *publisher, size_t count);
+/* From now on as many polls find nothing before one acknowledges. */
+void publisher_mem_delay(struct publisher *publisher, unsigned polls);
 /* The next poll reports a failure; what is in flight is lost (`keep`: has arrived all the same). */
 void publisher_mem_fail_next(struct publisher *publisher, bool keep);
 /* From now on poll acknowledges at random, and fails `times` times at random: then of what is in

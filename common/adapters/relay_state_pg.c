@@ -54,58 +54,83 @@ static void format_offsets(const int64_t *offsets, struct buf *out) {
     buf_put_text(out, "}");
 }
 
-static enum err_code read_row(struct relay_state *state, const char *system, struct err *err) {
-    const char *const values[] = {state->slot, system};
+/* Of another cluster neither transaction ids nor positions mean anything. */
+static enum err_code read_row(struct relay_state *state, struct err *err) {
+    const char *const values[] = {state->slot, state->system};
     PGresult *result = NULL;
     enum err_code code =
         run(state,
             "SELECT incarnation, CASE system WHEN $2 THEN published_below ELSE '0' END, offsets,"
-            " holder, released FROM daybook.relay_state WHERE slot = $1",
+            " holder, released, CASE system WHEN $2 THEN confirmed ELSE '0/0' END"
+            " FROM daybook.relay_state WHERE slot = $1",
             values, 2, &result, err);
 
     if (code != ERR_OK) {
         return code;
     }
+    state->found = PQntuples(result) == 1;
     state->predecessor_gone = true;
-    if (PQntuples(result) == 0) {
+    if (!state->found) {
         parse_offsets("{}", state->offsets);
     } else {
-        const char *holder = PQgetvalue(result, 0, 3);
+        (void)snprintf(state->predecessor, sizeof(state->predecessor), "%s",
+                       PQgetvalue(result, 0, 3));
+        state->released = strcmp(PQgetvalue(result, 0, 4), "t") == 0;
         state->incarnation = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
         state->published_below = strtoull(PQgetvalue(result, 0, 1), NULL, 10);
         parse_offsets(PQgetvalue(result, 0, 2), state->offsets);
-        state->predecessor_gone = strcmp(PQgetvalue(result, 0, 4), "t") == 0 ||
-                                  strcmp(holder, state->identity) == 0 ||
-                                  process_identity_ended(holder);
+        state->predecessor_gone = state->released ||
+                                  strcmp(state->predecessor, state->identity) == 0 ||
+                                  process_identity_ended(state->predecessor);
+        if (!replication_parse_lsn(PQgetvalue(result, 0, 5), &state->confirmed)) {
+            code = err_set(err, ERR_CORRUPT, "relay state: confirmed is no position");
+        }
     }
     PQclear(result);
-    return ERR_OK;
+    return code;
 }
 
 enum err_code relay_state_take(struct relay_state *state, const char *url, int64_t timeout_ms,
                                const char *slot, const char *system, struct err *err) {
     relay_state_close(state);
-    *state = (struct relay_state){.slot = slot, .wal_left = INT64_MAX};
+    *state = (struct relay_state){.slot = slot, .system = system, .wal_left = INT64_MAX};
     process_identity(state->identity);
     enum err_code code = replication_connect(url, false, timeout_ms, &state->pg, err);
     if (code == ERR_OK) {
-        /* What a crash of the server may undo is at most a little more to repeat. */
-        code = replication_run(state->pg, "SET synchronous_commit = off", "relay state",
+        /* Invariant 6. A stand-by of the server is not waited for: it has no slot either. */
+        code = replication_run(state->pg, "SET synchronous_commit = local", "relay state",
                                RELAY_STATE_WAIT_MS, NULL, err);
     }
     if (code == ERR_OK) {
-        code = read_row(state, system, err);
-    }
-    if (code == ERR_OK) {
-        const char *const values[] = {slot, system, state->identity};
-        code = run(state,
-                   "INSERT INTO daybook.relay_state (slot, system, holder) VALUES ($1, $2, $3)"
-                   " ON CONFLICT (slot) DO UPDATE SET holder = $3, released = false,"
-                   " updated_at = now()",
-                   values, 3, NULL, err);
+        code = read_row(state, err);
     }
     if (code != ERR_OK) {
         relay_state_close(state);
+    }
+    return code;
+}
+
+enum err_code relay_state_claim(struct relay_state *state, struct err *err) {
+    const char *const values[] = {state->slot, state->identity,
+                                  state->found ? state->predecessor : state->system,
+                                  state->released ? "t" : "f"};
+    PGresult *result = NULL;
+    enum err_code code =
+        state->found
+            ? run(state,
+                  "UPDATE daybook.relay_state SET holder = $2, released = false,"
+                  " updated_at = now() WHERE slot = $1 AND holder = $3 AND released = $4",
+                  values, 4, &result, err)
+            : run(state,
+                  "INSERT INTO daybook.relay_state (slot, holder, system) VALUES ($1, $2, $3)"
+                  " ON CONFLICT (slot) DO NOTHING",
+                  values, 3, &result, err);
+
+    if (code == ERR_OK) {
+        if (strcmp(PQcmdTuples(result), "1") != 0) {
+            code = err_set(err, ERR_FENCED, "slot %s has another holder by now", state->slot);
+        }
+        PQclear(result);
     }
     return code;
 }
@@ -160,19 +185,24 @@ enum err_code relay_state_prove(struct relay_state *state, const char *held, int
 static enum err_code write_place(struct relay_state *state, struct err *err) {
     char incarnation[NUMBER_BYTES];
     char below[NUMBER_BYTES];
+    char confirmed[LSN_TEXT_BYTES];
     struct buf offsets;
     PGresult *result = NULL;
 
     buf_init(&offsets, ARRAY_BYTES_MAX);
     format_offsets(state->offsets, &offsets);
-    const char *const values[] = {state->slot, state->identity,
+    const char *const values[] = {state->slot,
+                                  state->identity,
                                   number(incarnation, state->incarnation),
-                                  number(below, state->published_below), buf_str(&offsets).ptr};
+                                  number(below, state->published_below),
+                                  buf_str(&offsets).ptr,
+                                  replication_format_lsn(confirmed, state->confirmed),
+                                  state->system};
     enum err_code code =
         run(state,
             "UPDATE daybook.relay_state SET incarnation = $3, published_below = $4, offsets = $5,"
-            " updated_at = now() WHERE slot = $1 AND holder = $2",
-            values, 5, &result, err);
+            " confirmed = $6, system = $7, updated_at = now() WHERE slot = $1 AND holder = $2",
+            values, 7, &result, err);
     buf_release(&offsets);
     if (code == ERR_OK) {
         if (strcmp(PQcmdTuples(result), "1") != 0) {
@@ -266,8 +296,40 @@ static enum err_code note_lost_records(struct relay_state *state, size_t partiti
                                     partition, end, wanted);
 }
 
-enum err_code relay_state_compare(struct relay_state *state, const struct publish_mark *tails,
-                                  size_t count, struct err *err) {
+/* Somebody else's hand: what lies before the slot may not be in the topic. */
+static enum err_code check_slot(const struct relay_state *state, uint64_t slot_confirmed,
+                                struct err *err) {
+    char stands[LSN_TEXT_BYTES];
+    char confirmed[LSN_TEXT_BYTES];
+
+    if (slot_confirmed <= state->confirmed) {
+        return ERR_OK;
+    }
+    (void)replication_format_lsn(stands, slot_confirmed);
+    return state->confirmed == 0
+               ? err_set(err, ERR_CONFLICT,
+                         "slot %s stands at %s and no relay has ever confirmed anything there: it "
+                         "was made by hand",
+                         state->slot, stands)
+               : err_set(
+                     err, ERR_CONFLICT,
+                     "slot %s stands at %s, the relay has confirmed %s: it was advanced or made "
+                     "anew by hand",
+                     state->slot, stands, replication_format_lsn(confirmed, state->confirmed));
+}
+
+static void take_over_ends(struct relay_state *state, const struct publish_mark *tails,
+                           size_t count) {
+    for (size_t p = 0; p < count; p++) {
+        if (end_of(&tails[p]) > state->offsets[p]) {
+            state->offsets[p] = end_of(&tails[p]);
+            state->dirty = true;
+        }
+    }
+}
+
+enum err_code relay_state_compare(struct relay_state *state, uint64_t slot_confirmed,
+                                  const struct publish_mark *tails, size_t count, struct err *err) {
     for (size_t p = 0; p < count; p++) {
         if (end_of(&tails[p]) < state->offsets[p]) {
             return note_lost_records(state, p, end_of(&tails[p]), err);
@@ -288,15 +350,19 @@ enum err_code relay_state_compare(struct relay_state *state, const struct publis
         code = check_owner(state, wanted, known, err);
     }
     if (code == ERR_OK && known < wanted) {
-        code = err_set(err, ERR_CONFLICT,
-                       "the topic has events that the database has not: it was restored to an "
-                       "earlier moment");
+        code = err_set(err, ERR_CONFLICT, "%s", RELAY_STATE_RESTORED);
+    }
+    if (code == ERR_OK) {
+        code = check_slot(state, slot_confirmed, err);
+    }
+    if (code == ERR_OK) {
+        take_over_ends(state, tails, count);
     }
     return code;
 }
 
 enum err_code relay_state_reincarnate(struct relay_state *state, const struct publish_mark *tails,
-                                      size_t count, struct err *err) {
+                                      size_t count, bool *restored, struct err *err) {
     long wanted = 0;
     long known = 0;
     enum err_code code = find_tail_events(state, tails, count, &wanted, &known, err);
@@ -307,6 +373,7 @@ enum err_code relay_state_reincarnate(struct relay_state *state, const struct pu
     if (code != ERR_OK) {
         return code;
     }
+    *restored = known < wanted;
     for (size_t p = 0; p < count; p++) {
         if (tails[p].present && tails[p].incarnation > state->incarnation) {
             state->incarnation = tails[p].incarnation;
@@ -316,19 +383,38 @@ enum err_code relay_state_reincarnate(struct relay_state *state, const struct pu
             parse_offsets("{}", state->offsets);
         }
     }
+    take_over_ends(state, tails, count);
     state->incarnation++;
     return write_place(state, err);
 }
 
 /* --- progress --- */
 
-void relay_state_published(struct relay_state *state, int32_t partition, int64_t offset) {
-    if (offset > state->offsets[partition]) {
-        state->offsets[partition] = offset;
-    }
+int64_t relay_state_published(struct relay_state *state, int32_t partition, int64_t offset) {
+    const int64_t end = state->offsets[partition];
+    const bool first = !state->appended[partition];
+
+    state->appended[partition] = true;
     state->published_at_us = clock_monotonic_us();
     state->dirty = true;
     state->below_behind = true;
+    if (offset < 0) {
+        return 0;
+    }
+    state->remade = state->remade || offset <= end;
+    state->offsets[partition] = offset > end ? offset : end;
+    return first && offset > end + 1 ? offset - end - 1 : 0;
+}
+
+enum err_code relay_state_forget(struct relay_state *state, struct err *err) {
+    state->published_below = 0;
+    parse_offsets("{}", state->offsets);
+    const enum err_code code = write_place(state, err);
+
+    return code != ERR_OK ? code
+                          : err_set(err, ERR_CONFLICT,
+                                    "the topic was made anew while it was "
+                                    "written to: its records are gone");
 }
 
 void relay_state_advance(struct relay_state *state, uint64_t position) {
@@ -343,7 +429,8 @@ void relay_state_advance(struct relay_state *state, uint64_t position) {
     }
 }
 
-enum err_code relay_state_save(struct relay_state *state, struct err *err) {
+enum err_code relay_state_save(struct relay_state *state, uint64_t confirmed, struct err *err) {
+    state->confirmed = confirmed;
     const enum err_code code = write_place(state, err);
 
     if (code == ERR_OK) {

@@ -11,6 +11,12 @@
  *     was written here, so a topic that ends before them has lost records.
  *  3. held_at_us is the server's time at the start of a statement that then found our backend
  *     holding the slot. Every proof of an earlier holder is older than its successor's first.
+ *  4. The slot is never confirmed beyond `confirmed`, and that is never beyond what is in the topic
+ *     or none of ours. A slot that stands further was moved or made by somebody else.
+ *  5. The row names who may have records on their way. A name is replaced only after those of its
+ *     owner can no longer land (relay.h, the fence), by whoever saw it there.
+ *  6. Every write is durable here before it counts: a crash of the server that undid one could take
+ *     back a holder's name, or make (4) see a stranger's hand in the relay's own.
  */
 #ifndef DAYBOOK_ADAPTERS_RELAY_STATE_PG_H
 #define DAYBOOK_ADAPTERS_RELAY_STATE_PG_H
@@ -24,16 +30,32 @@
 
 enum { RELAY_STATE_WAIT_MS = 5000 };
 
+/* Nobody may miss it: the topic can't be mended by publishing. */
+#define RELAY_STATE_RESTORED                                                                   \
+    "the database was restored to an earlier moment: the topic, and so the read models, have " \
+    "events that it has not; run verify"
+
 struct relay_state {
     PGconn *pg;
-    const char *slot; /* borrowed */
+    const char *slot;   /* borrowed */
+    const char *system; /* borrowed; the cluster's identifier */
     char identity[PROCESS_IDENTITY_BYTES];
+
+    /* Who held it before, as read. */
+    bool found; /* there is a row */
+    char predecessor[PROCESS_IDENTITY_BYTES];
+    bool released;
     bool predecessor_gone;
 
     /* As written. */
+    uint64_t confirmed; /* 0: nothing was ever */
     uint64_t incarnation;
     uint64_t published_below;
     int64_t offsets[PUBLISHER_PARTITIONS_MAX]; /* -1: none */
+
+    /* The topic while it is written to. */
+    bool appended[PUBLISHER_PARTITIONS_MAX]; /* something, in this run */
+    bool remade;                             /* an offset came again: it was made anew */
 
     /* Not written yet. */
     bool dirty;          /* offsets */
@@ -49,8 +71,8 @@ struct relay_state {
     int64_t wal_left;     /* bytes that the slot may still fall behind; INT64_MAX: no limit */
 };
 
-/* Connects, reads the row and puts our name in it. Call it as the holder of the slot. `system`: the
- * cluster's identifier. */
+/* Connects and reads the row. Call it as the holder of the slot. `system`: the cluster's
+ * identifier. */
 MUST_CHECK enum err_code relay_state_take(struct relay_state *state, const char *url,
                                           int64_t timeout_ms, const char *slot, const char *system,
                                           struct err *err);
@@ -58,20 +80,31 @@ MUST_CHECK enum err_code relay_state_take(struct relay_state *state, const char 
  * when the last proof is older than max_age_us. ERR_FENCED: it doesn't. */
 MUST_CHECK enum err_code relay_state_prove(struct relay_state *state, const char *held, int pid,
                                            int64_t max_age_us, struct err *err);
-/* ERR_CONFLICT: log and topic don't fit together, and why. Written down, so that a catch-up begins
- * where it must. */
-MUST_CHECK enum err_code relay_state_compare(struct relay_state *state,
+/* Puts our name in the row: no record of an earlier holder can land any more. Before anything is
+ * written. ERR_FENCED: somebody else did since relay_state_take. */
+MUST_CHECK enum err_code relay_state_claim(struct relay_state *state, struct err *err);
+/* ERR_CONFLICT: slot, log and topic don't fit together, and why. Written down, so that a catch-up
+ * begins where it must. On ERR_OK the topic's ends are taken over. */
+MUST_CHECK enum err_code relay_state_compare(struct relay_state *state, uint64_t slot_confirmed,
                                              const struct publish_mark *tails, size_t count,
                                              struct err *err);
-/* A new incarnation, greater than any that the topic has seen. */
+/* A new incarnation, greater than any that the topic has seen. *restored: the topic ends with
+ * events that the table has not. */
 MUST_CHECK enum err_code relay_state_reincarnate(struct relay_state *state,
                                                  const struct publish_mark *tails, size_t count,
-                                                 struct err *err);
-void relay_state_published(struct relay_state *state, int32_t partition, int64_t offset);
+                                                 bool *restored, struct err *err);
+/* A record of this run is in the topic; a negative offset: it is not known where. Notes in `remade`
+ * that the partition had reached further. How many records stand between the end that was read and
+ * the first of this run: none should. */
+int64_t relay_state_published(struct relay_state *state, int32_t partition, int64_t offset);
+/* ERR_CONFLICT: it is written down that nothing is known to be in the topic, and why. */
+MUST_CHECK enum err_code relay_state_forget(struct relay_state *state, struct err *err);
 /* All up to this position of the log is published. */
 void relay_state_advance(struct relay_state *state, uint64_t position);
-/* Writes what is not written yet. ERR_FENCED: somebody else's name stands there. */
-MUST_CHECK enum err_code relay_state_save(struct relay_state *state, struct err *err);
+/* Writes what is not written yet, and that the slot may be confirmed up to this position.
+ * ERR_FENCED: somebody else's name stands there. */
+MUST_CHECK enum err_code relay_state_save(struct relay_state *state, uint64_t confirmed,
+                                          struct err *err);
 /* Nothing of ours is on its way. Fails silently: then others wait. */
 void relay_state_release(struct relay_state *state);
 void relay_state_close(struct relay_state *state);

@@ -1,5 +1,6 @@
 #include "common/adapters/replication_pg.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -10,6 +11,7 @@
 #include "common/base/clock.h"
 
 enum { SQL_BYTES = 512 };
+#define POSTGRES_EPOCH_US INT64_C(946684800000000)
 
 #define SQL_OPTIONS "-c timezone=UTC -c datestyle=ISO"
 /* A holder that says nothing for this long (it was stopped, its machine is gone) loses the slot. */
@@ -72,15 +74,19 @@ enum err_code replication_error(const PGresult *result, const char *what, struct
     return err_set(err, code, "%s: %.*s", what, STR_ARG(why));
 }
 
-static enum err_code timed_out(PGconn *pg, const char *what, int64_t wait_ms, struct err *err) {
+void replication_cancel(PGconn *pg) {
     char text[256];
     PGcancel *cancel = PQgetCancel(pg);
 
-    /* A backend that waits for other transactions would not notice that we are gone. */
     if (cancel != NULL) {
         (void)PQcancel(cancel, text, sizeof(text));
         PQfreeCancel(cancel);
     }
+}
+
+static enum err_code timed_out(PGconn *pg, const char *what, int64_t wait_ms, struct err *err) {
+    /* A backend that waits for other transactions would not notice that we are gone. */
+    replication_cancel(pg);
     return err_set(err, ERR_TIMEOUT, "%s: no answer within %" PRId64 " ms", what, wait_ms);
 }
 
@@ -164,6 +170,44 @@ enum err_code replication_run_params(PGconn *pg, const char *sql, const char *co
     return finish_run(pg, sent, what, wait_ms, out, err);
 }
 
+enum err_code replication_send_status(PGconn *pg, uint64_t confirmed, struct err *err) {
+    char message[34] = {'r'};
+    const uint64_t position = htobe64(confirmed);
+    const uint64_t now = htobe64((uint64_t)(clock_wall_us() - POSTGRES_EPOCH_US));
+
+    memcpy(message + 1, &position, 8);  /* written */
+    memcpy(message + 9, &position, 8);  /* flushed: what the slot may forget */
+    memcpy(message + 17, &position, 8); /* applied */
+    memcpy(message + 25, &now, 8);
+    /* The last byte stays 0: no reply wanted. */
+    if (PQputCopyData(pg, message, sizeof(message)) < 0 || PQflush(pg) < 0) {
+        const struct str why = replication_message(PQerrorMessage(pg));
+        return err_set(err, ERR_UNAVAILABLE, "replication: %.*s", STR_ARG(why));
+    }
+    return ERR_OK;
+}
+
+uint64_t replication_position(const char *bytes) {
+    uint64_t raw;
+
+    memcpy(&raw, bytes, sizeof(raw));
+    return be64toh(raw);
+}
+
+enum err_code replication_ended(PGconn *pg, struct err *err) {
+    PGresult *result = PQgetResult(pg);
+    enum err_code code;
+
+    if (result != NULL && PQresultStatus(result) == PGRES_FATAL_ERROR) {
+        code = replication_error(result, "replication", err);
+    } else {
+        const struct str why = replication_message(PQerrorMessage(pg));
+        code = err_set(err, ERR_UNAVAILABLE, "replication ended: %.*s", STR_ARG(why));
+    }
+    PQclear(result);
+    return code;
+}
+
 bool replication_parse_lsn(const char *text, uint64_t *out) {
     char *end = NULL;
     const uint64_t high = strtoull(text, &end, 16);
@@ -226,6 +270,29 @@ enum err_code replication_find_slot(PGconn *pg, const char *name, int64_t wait_m
         code = err_set(err, ERR_UNAVAILABLE, "slot %s has no position yet", name);
     }
     PQclear(result);
+    return code;
+}
+
+enum err_code replication_drop_slot(PGconn *pg, const char *name, int64_t wait_ms,
+                                    struct err *err) {
+    const char *const values[] = {name};
+
+    return replication_run_params(
+        pg,
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+        " WHERE slot_name = $1",
+        values, 1, "slot", wait_ms, NULL, err);
+}
+
+enum err_code replication_drop_slot_at(const char *url, int64_t timeout_ms, const char *name,
+                                       int64_t wait_ms, struct err *err) {
+    PGconn *pg = NULL;
+    enum err_code code = replication_connect(url, false, timeout_ms, &pg, err);
+
+    if (code == ERR_OK) {
+        code = replication_drop_slot(pg, name, wait_ms, err);
+        PQfinish(pg);
+    }
     return code;
 }
 

@@ -29,10 +29,19 @@ MUST_CHECK enum err_code replication_run_params(PGconn *pg, const char *sql,
                                                 const char *const *values, int count,
                                                 const char *what, int64_t wait_ms, PGresult **out,
                                                 struct err *err);
+/* Ends what the backend is doing; a connection that can't be asked is left alone. */
+void replication_cancel(PGconn *pg);
 /* A result that is an error, as a class. */
 enum err_code replication_error(const PGresult *result, const char *what, struct err *err);
 /* The first line of libpq's message. */
 struct str replication_message(const char *message);
+
+/* While streaming: the server may forget what lies before this position. */
+MUST_CHECK enum err_code replication_send_status(PGconn *pg, uint64_t confirmed, struct err *err);
+/* The position in a message: eight bytes from here on. */
+uint64_t replication_position(const char *bytes);
+/* Why the stream has ended. */
+enum err_code replication_ended(PGconn *pg, struct err *err);
 
 /* "16/B374D848" */
 enum { LSN_TEXT_BYTES = 24 };
@@ -49,6 +58,12 @@ struct replication_slot {
 /* ERR_INVALID: it exists but is of no use (another plug-in, another database). */
 MUST_CHECK enum err_code replication_find_slot(PGconn *pg, const char *name, int64_t wait_ms,
                                                struct replication_slot *out, struct err *err);
+/* When it is there; beside a replication connection. ERR_FENCED: somebody holds it. */
+MUST_CHECK enum err_code replication_drop_slot(PGconn *pg, const char *name, int64_t wait_ms,
+                                               struct err *err);
+MUST_CHECK enum err_code replication_drop_slot_at(const char *url, int64_t timeout_ms,
+                                                  const char *name, int64_t wait_ms,
+                                                  struct err *err);
 /* ERR_INVALID: there is no such publication in this database. */
 MUST_CHECK enum err_code replication_find_publication(PGconn *pg, const char *name, int64_t wait_ms,
                                                       struct err *err);

@@ -54,15 +54,17 @@ struct change_feed_ops {
     /* True when it is certain that no earlier holder can publish any more: it said so itself or its
      * process has ended. False: only time can tell. */
     bool (*predecessor_gone)(const struct change_feed *feed);
-    /* Once after open, before next: where the topic ends. ERR_CONFLICT: the place in the log does
-     * not fit the topic (one of them was restored or has lost something); this was written down:
-     * close, open anew, and the feed catches up. */
+    /* Once after open, before next: no earlier holder can publish any more, this is where the topic
+     * ends, and from now on this holder may publish. ERR_FENCED: somebody was faster. ERR_CONFLICT:
+     * the place in the log does not fit the topic (one of them was restored or has lost something);
+     * this was written down: close, open anew, and the feed catches up. */
     enum err_code (*begin)(struct change_feed *feed, const struct publish_mark *tails, size_t count,
                            struct err *err);
-    /* Never blocks, but for a bounded wait per batch while catching up. Any error but ERR_OK: the
-     * feed is closed. */
+    /* Never blocks. Any error but ERR_OK: the feed is closed. */
     enum err_code (*next)(struct change_feed *feed, struct feed_item *item, struct err *err);
-    /* A record of this run is safe in the topic at this offset. Call it before confirming. */
+    /* A record of this run is safe in the topic at this offset (negative: not told). Call it before
+     * confirming. An offset that comes again means that the topic was made anew: confirm says
+     * ERR_CONFLICT then. */
     void (*published)(struct change_feed *feed, int32_t partition, int64_t offset);
     /* All up to position is safe elsewhere; a position that was confirmed before, and 0, say
      * nothing new. Cheap; call it often also without news, at least every few seconds: it is what

@@ -83,16 +83,28 @@ int64_t stage_records(const struct stage *stage, const char *topic) {
     return sum;
 }
 
+/* What an earlier relay with this slot has noted would not fit the topic, and a slot of which
+ * nothing is noted is not trusted. */
+static void trust_slot(const struct stage *stage, const char *slot) {
+    char text[512];
+
+    (void)snprintf(text, sizeof(text), "DELETE FROM daybook.relay_state WHERE slot = '%s'", slot);
+    (void)stage_sql(stage->pg, text);
+    (void)snprintf(text, sizeof(text),
+                   "INSERT INTO daybook.relay_state (slot, system, holder, released, confirmed)"
+                   " SELECT slot_name, system_identifier, 'bench', true, confirmed_flush_lsn"
+                   " FROM pg_control_system(), pg_replication_slots WHERE slot_name = '%s'",
+                   slot);
+    (void)stage_sql(stage->pg, text);
+}
+
 void stage_start_relay(struct stage *stage, const char *slot, const char *topic) {
     char texts[6][512];
     const char *variables[8] = {NULL};
     char program[512];
     const char *const argv[] = {program, NULL};
 
-    /* What an earlier relay with this slot has noted would not fit the topic. */
-    (void)snprintf(texts[0], sizeof(texts[0]), "DELETE FROM daybook.relay_state WHERE slot = '%s'",
-                   slot);
-    (void)stage_sql(stage->pg, texts[0]);
+    trust_slot(stage, slot);
     (void)snprintf(program, sizeof(program), "%s/daybook-relay", bench_env("DAYBOOK_BIN_DIR"));
     (void)snprintf(texts[0], sizeof(texts[0]), "DAYBOOK_HTTP_PORT=%u", stage->port);
     (void)snprintf(texts[1], sizeof(texts[1]), "DAYBOOK_WRITE_DATABASE_URL=%s",

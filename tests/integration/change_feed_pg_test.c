@@ -2,7 +2,10 @@
  * besides one event a transaction. Each test has a slot of its own, dropped at the end. */
 #include <criterion/criterion.h>
 #include <libpq-fe.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../support/environment.h"
@@ -51,6 +54,15 @@ static struct change_feed *make(const char *slot_name, const char *publication) 
     });
 }
 
+/* As if an earlier relay had left the slot where it stands: it is trusted. */
+static void note_slot(void) {
+    sql(admin,
+        "INSERT INTO daybook.relay_state (slot, system, holder, released, confirmed)"
+        " SELECT slot_name, system_identifier, 'nobody', true, confirmed_flush_lsn"
+        " FROM pg_control_system(), pg_replication_slots WHERE slot_name = '%s'",
+        slot);
+}
+
 /* Makes the slot here, so that no test begins with catching up on what others have written. */
 static void set_up(void) {
     (void)snprintf(slot, sizeof(slot), "feed_%lld", (long long)(clock_wall_us() % 1000000000));
@@ -59,6 +71,7 @@ static void set_up(void) {
     metrics = metrics_new();
     admin = connect_as("DAYBOOK_TEST_SUPERUSER_URL");
     sql(admin, "SELECT pg_create_logical_replication_slot('%s', 'pgoutput')", slot);
+    note_slot();
     feed = make(slot, "daybook_events");
 }
 
@@ -72,6 +85,7 @@ static void tear_down(void) {
         "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
         " WHERE slot_name LIKE '%s%%'",
         slot);
+    sql(admin, "DELETE FROM daybook.relay_state WHERE slot LIKE '%s%%'", slot);
     PQfinish(admin);
     metrics_free(metrics);
 }
@@ -116,6 +130,15 @@ static void open_feed(void) {
 
     cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
     cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_OK, "%s", err.message);
+}
+
+/* The server needs a moment to see that the holder has gone. */
+static void let_go(void) {
+    feed->ops->close(feed);
+    sql(admin,
+        "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots"
+        " WHERE slot_name = '%s' AND active",
+        slot);
 }
 
 static void note_change(struct seen *seen, const struct change *change) {
@@ -237,7 +260,7 @@ Test(change_feed_pg, what_was_not_confirmed_comes_again_with_the_same_marks) {
     open_feed();
     insert(admin, 1, 5, "1");
     read_changes(&first, 5);
-    feed->ops->close(feed);
+    let_go();
     open_feed();
     read_changes(&again, 5);
     cr_assert_eq(memcmp(first.lsns, again.lsns, sizeof(first.lsns)), 0);
@@ -276,6 +299,8 @@ Test(change_feed_pg, an_idle_slot_advances_over_foreign_log) {
         const uint64_t position = item.kind == FEED_PROGRESS ? item.position : 0;
         cr_assert_eq(feed->ops->confirm(feed, position, &err), ERR_OK, "%s", err.message);
     }
+    let_go();
+    open_feed(); /* its own hand is not taken for another's */
 }
 
 /* --- slot and publication --- */
@@ -335,6 +360,162 @@ Test(change_feed_pg, a_missing_slot_is_caught_up_from_the_table) {
                   "marks ascend");
     }
     cr_assert_eq(confirmed_in_slot() > 0, true);
+}
+
+/* --- the place --- */
+
+static void expect_lost(const char *why) {
+    static const struct publish_mark tails[PARTITIONS];
+    static struct seen seen;
+    struct err err = {0};
+
+    cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_CONFLICT);
+    cr_assert_not_null(strstr(err.message, why), "%s", err.message);
+    open_feed();
+    cr_assert_not_null(strstr(feed->ops->catching_up(feed), why));
+    read_changes(&seen, 5);
+    expect_versions(&seen, 5);
+}
+
+Test(change_feed_pg, a_slot_advanced_by_hand_is_a_lost_place) {
+    open_feed();
+    let_go();
+    insert(admin, 1, 5, "1");
+    sql(admin, "SELECT pg_replication_slot_advance('%s', pg_current_wal_lsn())", slot);
+    expect_lost("by hand");
+}
+
+Test(change_feed_pg, a_slot_made_anew_by_hand_is_a_lost_place) {
+    open_feed();
+    let_go();
+    sql(admin, "SELECT pg_drop_replication_slot('%s')", slot);
+    insert(admin, 1, 5, "1");
+    sql(admin, "SELECT pg_create_logical_replication_slot('%s', 'pgoutput')", slot);
+    expect_lost("by hand");
+}
+
+Test(change_feed_pg, a_slot_of_which_nothing_is_known_is_a_lost_place) {
+    sql(admin, "DELETE FROM daybook.relay_state WHERE slot = '%s'", slot);
+    sql(admin, "SELECT pg_drop_replication_slot('%s')", slot);
+    insert(admin, 1, 5, "1");
+    sql(admin, "SELECT pg_create_logical_replication_slot('%s', 'pgoutput')", slot);
+    expect_lost("no relay has ever confirmed");
+}
+
+/* Another cluster's positions say nothing of this one's. */
+Test(change_feed_pg, a_slot_of_another_cluster_is_a_lost_place) {
+    insert(admin, 1, 5, "1");
+    sql(admin, "SELECT pg_replication_slot_advance('%s', pg_current_wal_lsn())", slot);
+    sql(admin,
+        "UPDATE daybook.relay_state SET system = '1', confirmed = 'FFFF/0',"
+        " published_below = '9000000000' WHERE slot = '%s'",
+        slot);
+    expect_lost("no relay has ever confirmed");
+    sql(admin,
+        "DO $$ BEGIN ASSERT (SELECT system = system_identifier::text FROM pg_control_system(),"
+        " daybook.relay_state WHERE slot = '%s'); END $$",
+        slot);
+}
+
+/* --- the holder --- */
+
+/* Who fails before the fence is passed has not taken over: whoever comes next waits too. */
+Test(change_feed_pg, a_take_over_that_was_cut_short_does_not_end_the_wait) {
+    struct err err = {0};
+
+    sql(admin,
+        "UPDATE daybook.relay_state SET holder = 'another/machine/1/1', released = false"
+        " WHERE slot = '%s'",
+        slot);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
+        cr_assert_not(feed->ops->predecessor_gone(feed), "at the %d. opening", i + 1);
+        let_go();
+    }
+    open_feed();
+    let_go();
+    cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
+    cr_assert(feed->ops->predecessor_gone(feed), "this process itself");
+}
+
+/* Another one's name is not overwritten by who has seen an earlier one. */
+Test(change_feed_pg, who_was_overtaken_before_it_began_stands_by) {
+    static const struct publish_mark tails[PARTITIONS];
+    struct err err = {0};
+
+    cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
+    sql(admin, "UPDATE daybook.relay_state SET holder = 'a/faster/one/1' WHERE slot = '%s'", slot);
+    cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_FENCED, "%s", err.message);
+}
+
+/* What an earlier holder had published, but not written down, is part of what must be there. */
+Test(change_feed_pg, the_topics_ends_are_taken_over) {
+    struct publish_mark tails[PARTITIONS] = {{0}};
+    struct err err = {0};
+    char text[256];
+
+    insert(admin, 1, 1, "1");
+    (void)snprintf(text, sizeof(text), "SELECT event_id FROM daybook.events WHERE stream_id = '%s'",
+                   stream);
+    PGresult *result = PQexec(admin, text);
+    cr_assert(uuid_parse(str_from(PQgetvalue(result, 0, 0)), &tails[1].event_id));
+    PQclear(result);
+    tails[1].present = true;
+    tails[1].offset = 41;
+    cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(feed->ops->confirm(feed, 0, &err), ERR_OK, "%s", err.message);
+    /* Two records that the broker had not shown. */
+    feed->ops->published(feed, 1, 44);
+    feed->ops->published(feed, 1, 46);
+    cr_assert_eq(metric_counter_value(
+                     metrics_counter(metrics, "daybook_relay_unseen_records_total", "", "")),
+                 2);
+    feed->ops->close(feed);
+    sql(admin,
+        "DO $$ BEGIN ASSERT (SELECT offsets = '{-1,46}' FROM daybook.relay_state"
+        " WHERE slot = '%s'); END $$",
+        slot);
+}
+
+/* --- catching up --- */
+
+/* The backend that reads the table stands still, as one that looks through a very large one does:
+ * the holder goes on proving that it is, and hears what it is told. */
+Test(change_feed_pg, the_table_is_not_waited_for) {
+    static struct seen seen;
+    struct feed_item item;
+    struct err err = {0};
+
+    sql(admin, "SELECT pg_drop_replication_slot('%s')", slot);
+    insert(admin, 1, 5, "1");
+    open_feed();
+    PGresult *result = PQexec(admin, "SELECT pid FROM pg_stat_activity WHERE state ="
+                                     " 'idle in transaction' AND query LIKE 'DECLARE catch_up%'");
+    cr_assert_eq(PQntuples(result), 1);
+    const pid_t backend = (pid_t)strtol(PQgetvalue(result, 0, 0), NULL, 10);
+    PQclear(result);
+    cr_assert_eq(kill(backend, SIGSTOP), 0);
+    const int64_t held_at_us = feed->ops->held_at_us(feed);
+    const double until = now_seconds() + 1.0;
+    while (now_seconds() < until) {
+        const double begin = now_seconds();
+        const enum err_code code = feed->ops->next(feed, &item, &err);
+        if (code != ERR_OK || item.kind != FEED_NOTHING || now_seconds() - begin > 0.5) {
+            (void)kill(backend, SIGCONT);
+        }
+        cr_assert_eq(code, ERR_OK, "%s", err.message);
+        cr_assert_eq(item.kind, FEED_NOTHING);
+        cr_assert_lt(now_seconds() - begin, 0.5);
+        cr_assert_eq(feed->ops->confirm(feed, 0, &err), ERR_OK, "%s", err.message);
+        struct pollfd fd = {.fd = feed->ops->descriptor(feed), .events = POLLIN};
+        (void)poll(&fd, 1, 20);
+    }
+    cr_assert_eq(kill(backend, SIGCONT), 0);
+    cr_assert_gt(feed->ops->held_at_us(feed), held_at_us + 500000);
+    read_changes(&seen, 5);
+    expect_versions(&seen, 5);
 }
 
 /* No wait for the rest of a test run when somebody holds a transaction open. */

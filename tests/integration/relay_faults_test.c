@@ -190,6 +190,24 @@ Test(relay_faults, a_topic_that_lost_its_records_is_filled_again) {
     relay_expect_exact(&first, true);
 }
 
+/* Between two events: the producer does not notice, the offsets tell. */
+Test(relay_faults, a_topic_made_anew_while_nothing_is_published_is_filled_again) {
+    start_first("");
+    const double lost = relay_metric(&first, "daybook_relay_places_lost_total");
+    relay_signal(&first, SIGSTOP);
+    topic_make_anew(first.topic, 6);
+    relay_signal(&first, SIGCONT);
+    struct relay_load *load = relay_load_start("anew", RATE);
+    const double deadline = now_seconds() + 30;
+    while (relay_metric(&first, "daybook_relay_places_lost_total") <= lost) {
+        cr_assert_lt(now_seconds(), deadline, "not noticed");
+        pause_ms(20);
+    }
+    (void)relay_load_stop(load);
+    relay_await_idle(&first, LIMIT_MS);
+    relay_expect_exact(&first, true);
+}
+
 /* A restored database: its row is of before, the topic has seen more. */
 Test(relay_faults, a_database_restored_to_an_earlier_moment_is_noticed) {
     start_first("");

@@ -46,10 +46,11 @@ static const char *environment_of(const struct relay_process *relay, const char 
     (void)snprintf(text, sizeof(text),
                    "DAYBOOK_HTTP_PORT=%d DAYBOOK_SLOT=%s DAYBOOK_TOPIC=%s DAYBOOK_FENCE_MS=%d "
                    "DAYBOOK_WRITE_DATABASE_URL='%s' DAYBOOK_KAFKA_BROKERS=%s "
-                   "DAYBOOK_STANDBY_RETRY_MS=100 %s",
+                   "DAYBOOK_STANDBY_RETRY_MS=100 %s %s",
                    relay->port, relay->slot, relay->topic, RELAY_FENCE_MS,
                    stack_environment("DAYBOOK_TEST_RELAY_URL"),
-                   stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"), extra);
+                   stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"),
+                   relay->settings != NULL ? relay->settings : "", extra);
     return text;
 }
 
@@ -143,9 +144,10 @@ void relay_await_idle(const struct relay_process *relay, int limit_ms) {
     const char *state = "";
     char mark[64];
 
-    /* All that was committed before lies before it in the log. */
+    /* All that was committed before lies before it in the log; and it is long enough for a slot
+     * that has nothing else to confirm. */
     (void)snprintf(mark, sizeof(mark), "%s",
-                   relay_sql("SELECT pg_logical_emit_message(true, 'test', '')"));
+                   relay_sql("SELECT pg_logical_emit_message(true, 'test', repeat('-', 100000))"));
     for (;;) {
         state = relay_sql("SELECT active AND confirmed_flush_lsn > '%s' FROM pg_replication_slots"
                           " WHERE slot_name = '%s'",

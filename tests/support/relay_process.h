@@ -11,7 +11,8 @@ struct relay_process {
     const char *slot; /* borrowed */
     const char *topic;
     int port;
-    pid_t pid; /* 0: does not run */
+    const char *settings; /* "NAME=value …" for all that it runs; NULL: none; borrowed */
+    pid_t pid;            /* 0: does not run */
 };
 
 /* A slot's and a topic's name that nothing else uses: letters, digits and underscores. Static. */

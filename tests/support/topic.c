@@ -42,6 +42,36 @@ void topic_delete(const char *topic) {
     rd_kafka_destroy(kafka);
 }
 
+static rd_kafka_resp_err_t make(rd_kafka_t *kafka, const char *topic, int partitions) {
+    rd_kafka_NewTopic_t *made = rd_kafka_NewTopic_new(topic, partitions, 1, NULL, 0);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka);
+    size_t count = 0;
+
+    rd_kafka_CreateTopics(kafka, &made, 1, NULL, queue);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, WAIT_MS);
+    cr_assert_not_null(event);
+    const rd_kafka_topic_result_t **results =
+        rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count);
+    const rd_kafka_resp_err_t error =
+        count == 1 ? rd_kafka_topic_result_error(results[0]) : RD_KAFKA_RESP_ERR__FAIL;
+    rd_kafka_event_destroy(event);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_NewTopic_destroy(made);
+    return error;
+}
+
+void topic_make_anew(const char *topic, int partitions) {
+    const double deadline = now_seconds() + WAIT_MS / 1000.0;
+
+    topic_delete(topic);
+    rd_kafka_t *kafka = client(RD_KAFKA_PRODUCER);
+    /* Its name is free a moment later. */
+    while (make(kafka, topic, partitions) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        cr_assert_lt(now_seconds(), deadline, "the topic can't be made");
+    }
+    rd_kafka_destroy(kafka);
+}
+
 void topic_set(const char *topic, const char *name, const char *value) {
     rd_kafka_t *kafka = client(RD_KAFKA_PRODUCER);
     rd_kafka_ConfigResource_t *resource =

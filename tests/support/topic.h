@@ -5,6 +5,8 @@
 #include <stddef.h>
 
 void topic_delete(const char *topic);
+/* Deletes it and makes it at once, empty. */
+void topic_make_anew(const char *topic, int partitions);
 /* The only setting that is the topic's own from now on. */
 void topic_set(const char *topic, const char *name, const char *value);
 /* Appends a record that is no event. */

@@ -336,6 +336,24 @@ Test(relay, names_a_record_that_is_too_large_and_goes_on_when_it_fits) {
     expect_each_once_in_order(2);
 }
 
+/* They were queued a moment ago, and each try ends with the one that is too large. */
+Test(relay, publishes_what_comes_before_a_record_that_is_too_large) {
+    add(1);
+    change_feed_mem_payload(fixture.feed, "{\"larger\": true}");
+    add(1);
+    publisher_mem_refuse(fixture.publisher, 10);
+    publisher_mem_delay(fixture.publisher, 3);
+    start();
+    await_at_least(confirmed, 10);
+    await_at_least(kafka_failures, 2);
+    const bool named = health_says("too large");
+    publisher_mem_refuse(fixture.publisher, 0);
+    await_at_least(confirmed, 20);
+    finish();
+    cr_assert(named);
+    expect_each_once_in_order(2);
+}
+
 Test(relay, leaves_the_payload_out_when_that_was_chosen) {
     fixture.refer = true;
     tear_down_relay();
