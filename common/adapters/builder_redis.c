@@ -17,7 +17,12 @@ static const char swap_script[] =
     "redis.call('DEL', KEYS[2])\n"
     "return 1\n";
 
-static const char *const scripts[] = {swap_script};
+/* KEYS: a checkpoint. ARGV: what it is. */
+static const char drop_script[] = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n"
+                                  "return redis.call('DEL', KEYS[1])\n";
+
+enum { SWAP, DROP };
+static const char *const scripts[] = {[SWAP] = swap_script, [DROP] = drop_script};
 
 enum { TEXT_BYTES = 96, CLEAN_AT_ONCE = 512 };
 
@@ -168,11 +173,39 @@ static enum err_code clean_all(struct builder_redis *self, struct err *err) {
     return code == ERR_OK ? clean_what(self, str_from(parked), err) : code;
 }
 
+/* What is left of our claim. */
+static enum err_code drop_claim(struct builder_redis *self, struct err *err) {
+    enum err_code code = ERR_OK;
+
+    for (int32_t p = 0; code == ERR_OK && p < self->options.partitions; p++) {
+        redisReply *reply = NULL;
+        code = read_one(self, p, "#build", self->built_text[p], &self->built[p], err);
+        if (code != ERR_OK || !checkpoint_exists(&self->built[p]) ||
+            self->built[p].model != self->model) {
+            continue;
+        }
+        redis_link_begin(&self->link);
+        redis_link_put(&self->link, STR("EVALSHA"));
+        redis_link_put(&self->link, str_from(self->link.shas[DROP]));
+        redis_link_put(&self->link, STR("1"));
+        put_checkpoint_key(self, p, "#build");
+        redis_link_put(&self->link, str_from(self->built_text[p]));
+        code = redis_link_call(&self->link, &reply, err);
+        freeReplyObject(reply);
+        code =
+            code == ERR_NOT_FOUND ? ERR_OK : code; /* a server without the script: let it stand */
+    }
+    return code;
+}
+
 static enum err_code builder_clean(struct model_builder *builder, struct err *err) {
     struct builder_redis *self = self_of(builder);
 
     self->building = false;
-    const enum err_code code = read_live(self, err);
+    enum err_code code = read_live(self, err);
+    if (code == ERR_OK) {
+        code = drop_claim(self, err);
+    }
     return code == ERR_OK ? clean_all(self, err) : code;
 }
 
@@ -265,7 +298,7 @@ static void put_swap(struct builder_redis *self, int32_t p) {
 
     redis_link_begin(&self->link);
     redis_link_put(&self->link, STR("EVALSHA"));
-    redis_link_put(&self->link, str_from(self->link.shas[0]));
+    redis_link_put(&self->link, str_from(self->link.shas[SWAP]));
     redis_link_put(&self->link, STR("2"));
     put_checkpoint_key(self, p, "");
     put_checkpoint_key(self, p, "#build");
