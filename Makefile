@@ -36,6 +36,8 @@ TEST_LIBS := -lcriterion $(LIBS)
 # A record is some twenty allocations in librdkafka, kept until it is acknowledged: jemalloc takes and
 # frees them for a third less of the relay's time. (The sanitizers bring an allocator of their own.)
 LIBS_relay := $(if $(SANITIZE),,-ljemalloc)
+# The same on the way back, kept until all lanes have had it.
+LIBS_projector := $(LIBS_relay)
 
 obj = $(patsubst %,$(B)/obj/%.o,$(basename $(1)))
 find = $(sort $(shell find $(1) -name '*.c' 2>/dev/null))
