@@ -38,6 +38,8 @@ TEST_LIBS := -lcriterion $(LIBS)
 # some 6 % of the query API's. (The sanitizers bring an allocator of their own.)
 LIBS_relay := $(if $(SANITIZE),,-ljemalloc)
 LIBS_query-api := $(LIBS_relay)
+# The same on the way back, kept until all lanes have had it.
+LIBS_projector := $(LIBS_relay)
 
 obj = $(patsubst %,$(B)/obj/%.o,$(basename $(1)))
 find = $(sort $(shell find $(1) -name '*.c' 2>/dev/null))

@@ -21,6 +21,8 @@ static const struct config_key keys[] = {
      "names separated by commas, or all"},
     {"DAYBOOK_BATCH_EVENTS_MAX", CONFIG_INT, KEY(batch_events_max), "2000", 1, 8192, NULL, false,
      "events", "applied in one step at most"},
+    {"DAYBOOK_POSTGRES_PACE_MS", CONFIG_INT, KEY(postgres_pace_ms), "50", 0, 900, NULL, false, "ms",
+     "while events keep coming, a step into PostgreSQL comes so long after the last"},
     {"DAYBOOK_SESSION_TIMEOUT_MS", CONFIG_INT, KEY(session_timeout_ms), "6000", 6000, 300000, NULL,
      false, "ms", "a replica silent for so long loses its partitions"},
     {"DAYBOOK_STALL_MS", CONFIG_INT, KEY(stall_ms), "30000", 1000, 3600000, NULL, false, "ms",

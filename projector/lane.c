@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
@@ -50,6 +51,7 @@ struct lane {
     size_t batch_count;
     struct backoff backoff;
     int64_t checked_at_us;
+    int64_t applied_at_us;
     int64_t lag_shown_at_us;
     char trouble[256]; /* the last failure, "" since the last success */
     struct health_component *streams;
@@ -237,6 +239,16 @@ static void release_batch(struct lane *lane) {
     lane->batch_count = 0;
 }
 
+/* Lets records gather until the last batch is pace_ms ago. */
+static void keep_pace(const struct lane *lane) {
+    const int64_t left_us =
+        lane->applied_at_us + lane->options.pace_ms * 1000 - clock_monotonic_us();
+
+    if (left_us > 0) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = (long)left_us * 1000}, NULL);
+    }
+}
+
 /* Takes what is there, up to batch_max; waits only for the first. */
 static enum err_code gather(struct lane *lane, struct err *err) {
     struct event_reader *reader = lane->options.reader;
@@ -254,6 +266,9 @@ static enum err_code gather(struct lane *lane, struct err *err) {
         lane->batch_count += count;
         if (code != ERR_OK || count == 0) {
             return code;
+        }
+        if (wait_ms > 0 && lane->options.pace_ms > 0) {
+            keep_pace(lane);
         }
         wait_ms = 0;
     }
@@ -310,6 +325,9 @@ static enum err_code apply_batch(struct lane *lane, struct err *err) {
                 unbegin(lane, p, 0);
             }
         }
+    }
+    if (lane->batch_count > 0) {
+        lane->applied_at_us = clock_monotonic_us();
     }
     release_batch(lane);
     return code;

@@ -2,7 +2,8 @@
  * A lane: one sink of one projection, with a thread, a reader and a pace of its own. A store that
  * is slow or gone holds up nobody else. The lane is told which partitions are this replica's; it
  * asks its store where each stands, reads on from there and applies what has arrived, a lone record
- * at once, under load in batches that grow by themselves.
+ * at once, under load in batches that grow by themselves. Where a batch costs the store much more
+ * than a record, the lane has a pace: while records keep coming it lets them gather so long.
  *
  *     wanted ──begin──▶ begun ──record──▶ applied ──▶ …
  *       ▲                 │ fenced, outage, checkpoint changed (looked at every second)
@@ -26,6 +27,7 @@ struct lane_options {
     struct model_scan *refill_from; /* the same; NULL: from the log only */
     int32_t partitions;
     size_t batch_max;
+    int64_t pace_ms;  /* between two batches, when they follow each other; 0: none */
     int64_t stall_ms; /* no progress for so long while there is a lag: not ready */
     struct stop *stop;
     struct log *log;

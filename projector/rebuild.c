@@ -44,7 +44,12 @@ static enum err_code chase_begin(struct chase *chase, int32_t partition, struct 
     if (chase->begun[partition]) {
         return ERR_OK;
     }
-    const enum err_code code = engine_begin(chase->engine, partition, &at, err);
+    enum err_code code = engine_begin(chase->engine, partition, &at, err);
+    if (code == ERR_OK && (!checkpoint_exists(&at) || at.model != chase->target->at.model ||
+                           at.epoch != chase->target->at.epoch)) {
+        code = err_set(err, ERR_FENCED, "the build of %s is no longer this process's",
+                       chase->target->projection->name);
+    }
     chase->begun[partition] = code == ERR_OK;
     return code;
 }

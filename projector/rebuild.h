@@ -28,7 +28,7 @@ struct rebuild_target {
     const struct projection *projection;
     unsigned store;
     struct model_builder *builder;
-    struct sink_checkpoint at; /* model and epoch of its build */
+    struct sink_checkpoint at; /* the claim: what its partitions' checkpoints begin with */
 };
 
 struct rebuild_options {

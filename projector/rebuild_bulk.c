@@ -69,7 +69,6 @@ struct bulk_thread {
 static enum err_code put(const struct way *way, int32_t partition, const struct row *rows,
                          size_t count, const struct parked_event *parked, size_t parked_count,
                          struct err *err) {
-    const struct sink_checkpoint none = {.next = SINK_NO_CHECKPOINT};
     struct sink_checkpoint after = way->target->at;
 
     if (count == 0 && parked_count == 0) {
@@ -78,7 +77,7 @@ static enum err_code put(const struct way *way, int32_t partition, const struct 
     after.next = SINK_NO_CHECKPOINT;
     const struct sink_batch batch = {
         .partition = partition,
-        .expected = none,
+        .expected = way->target->at,
         .next = after,
         .rows = rows,
         .row_count = count,
@@ -148,9 +147,8 @@ static enum err_code set_checkpoint(const struct way *way, int32_t partition, in
     struct sink_checkpoint after = way->target->at;
 
     after.next = next;
-    after.version = way->target->projection->version;
     const struct sink_batch batch = {
-        .partition = partition, .expected = {.next = SINK_NO_CHECKPOINT}, .next = after};
+        .partition = partition, .expected = way->target->at, .next = after};
     return way->sink->ops->apply(way->sink, &batch, err);
 }
 

@@ -11,6 +11,7 @@
 #include "common/base/mem.h"
 #include "common/http/http_server.h"
 #include "projector/prepare.h"
+#include "projector/reader_hub.h"
 #include "projector/registry.h"
 #include "projector/worker.h"
 
@@ -36,6 +37,7 @@ struct process {
     struct tracer *tracer; /* NULL: no traces */
     struct auth *auth;     /* NULL: anybody may call */
     struct http_server *server;
+    struct reader_hub *hub;
     struct projection_process projections[PROJECTIONS_MAX];
     size_t count;
 };
@@ -61,13 +63,19 @@ static enum err_code make_sinks(struct process *p, struct projection_process *pp
                               component(p, names[i], pp->projection->name),
                               &pp->sinks[pp->sink_count], err);
         if (code == ERR_OK) {
-            pp->readers[pp->sink_count++] = p->world->reader(p->world, READ_ON);
+            pp->readers[pp->sink_count++] = reader_hub_tap(p->hub);
         }
     }
     if (code == ERR_OK && used == (STORE_PG | STORE_REDIS)) {
         code = p->world->scan(p->world, pp->projection, STORE_PG, &pp->refill_from, err);
     }
     return code;
+}
+
+static struct event_reader *make_reader(void *arg) {
+    const struct process *p = arg;
+
+    return p->world->reader(p->world, READ_ON);
 }
 
 static enum err_code prepare(void *arg, struct err *err) {
@@ -109,6 +117,7 @@ static enum err_code start_projection(struct process *p, const struct projection
             .refill_from = pp->sinks[i]->store == STORE_REDIS ? pp->refill_from : NULL,
             .partitions = options.partitions,
             .batch_max = (size_t)config->batch_events_max,
+            .pace_ms = pp->sinks[i]->store == STORE_PG ? config->postgres_pace_ms : 0,
             .stall_ms = config->stall_ms,
             .stop = p->stop,
             .log = p->world->log,
@@ -177,6 +186,14 @@ static enum err_code start(struct process *p, struct err *err) {
         code =
             choose_projections(str_from(config->projections), chosen, PROJECTIONS_MAX, &count, err);
     }
+    if (code == ERR_OK) {
+        code = reader_hub_start(
+            &(struct reader_hub_options){.make = make_reader,
+                                         .make_arg = p,
+                                         .partitions = (int32_t)config->topic_partitions,
+                                         .log = p->world->log},
+            &p->hub, err);
+    }
     for (size_t i = 0; i < count && code == ERR_OK; i++) {
         code = start_projection(p, chosen[i], err);
     }
@@ -203,6 +220,7 @@ static void shut_down(struct process *p) {
             pp->refill_from->ops->free(pp->refill_from);
         }
     }
+    reader_hub_free(p->hub);
     if (p->server != NULL) {
         (void)http_server_stop(p->server, 1000);
         http_server_free(p->server);

@@ -1,3 +1,9 @@
+/*
+ * Whose the fresh tables are stands in the checkpoints of stage 'build': `begin` writes them with
+ * an epoch that no build had before. The advisory lock only keeps two rebuilds from starting; it
+ * goes with its connection. So everything that touches the fresh tables looks at that epoch first,
+ * in its own transaction: build sinks compare their checkpoint, loads and the steps below hold it.
+ */
 #include "common/adapters/builder_pg.h"
 
 #include <assert.h>
@@ -19,7 +25,13 @@ struct builder_pg {
     struct pg_conn conn; /* holds the lock that makes us the only one */
     struct pg_array tables, bulk;
     int32_t partitions;
+    int64_t epoch; /* of our build */
 };
+
+/* Locked against those who would begin another build, but not against our own sinks. */
+#define HOLD_SQL                                                                  \
+    "SELECT 1 FROM daybook.checkpoints WHERE projection = $1 AND stage = 'build'" \
+    " AND epoch = $2::bigint FOR KEY SHARE"
 
 static const struct pg_statement statements[] = {
     {"lock", "SELECT pg_try_advisory_lock(hashtext('daybook rebuild'), hashtext($1))"},
@@ -27,6 +39,12 @@ static const struct pg_statement statements[] = {
     {"commit", "COMMIT"},
     {"rollback", "ROLLBACK"},
     {"impatient", "SET LOCAL lock_timeout = '500ms'"},
+    {"patient", "SET LOCAL lock_timeout = '10s'"},
+    {"number", "SELECT nextval('daybook.builds')"},
+    {"claim", "INSERT INTO daybook.checkpoints (projection, stage, topic_partition, next_offset,"
+              " version, epoch) SELECT $1, 'build', p, 0, $2::bigint, $3::bigint"
+              " FROM generate_series(0, $4::integer - 1) p"},
+    {"hold", HOLD_SQL},
     {"build_begin", "SELECT daybook.build_begin($1, $2::text[], $3::text[])"},
     {"build_seal", "SELECT daybook.build_seal($1::text[])"},
     {"build_switch", "SELECT daybook.build_switch($1, $2::text[])"},
@@ -61,32 +79,114 @@ static struct pg_param tables_of(const struct builder_pg *self) {
     return (struct pg_param){self->tables.buf.ptr, self->tables.buf.len, true};
 }
 
+/* ERR_FENCED: another rebuild has begun meanwhile, or there is nothing of ours any more. */
+static enum err_code hold(struct builder_pg *self, struct err *err) {
+    char number[SINK_PG_NUMBER_BYTES];
+    const struct pg_param params[] = {name_of(self), sink_pg_number(number, self->epoch)};
+    PGresult *result = NULL;
+    enum err_code code = run(self, "hold", params, ARRAY_LEN(params), &result, err);
+
+    if (code == ERR_OK && PQntuples(result) != self->partitions) {
+        code = err_set(err, ERR_FENCED, "postgresql: the build of %s is no longer this process's",
+                       self->options.projection->name);
+    }
+    PQclear(result);
+    return code;
+}
+
+static enum err_code end_transaction(struct builder_pg *self, enum err_code code, struct err *err) {
+    if (code == ERR_OK) {
+        return run_simply(self, "commit", NULL, 0, err);
+    }
+    if (self->conn.pg != NULL && run_simply(self, "rollback", NULL, 0, NULL) != ERR_OK) {
+        pg_conn_close(&self->conn);
+    }
+    return code;
+}
+
+/* One of the database's functions, if the build is ours. */
+static enum err_code run_held(struct builder_pg *self, const char *name,
+                              const struct pg_param *params, size_t count, struct err *err) {
+    enum err_code code = run_simply(self, "begin", NULL, 0, err);
+
+    if (code != ERR_OK) {
+        return code;
+    }
+    code = hold(self, err);
+    if (code == ERR_OK) {
+        code = run_simply(self, name, params, count, err);
+    }
+    return end_transaction(self, code, err);
+}
+
 /* --- begin and seal --- */
 
-static enum err_code builder_begin(struct model_builder *builder, int32_t partitions,
-                                   struct sink_checkpoint *at, struct err *err) {
-    struct builder_pg *self = self_of(builder);
+static enum err_code lock_out_others(struct builder_pg *self, struct err *err) {
     const struct pg_param name = name_of(self);
-    const struct pg_param params[] = {
-        name, tables_of(self), {self->bulk.buf.ptr, self->bulk.buf.len, true}};
     PGresult *result = NULL;
-
-    self->partitions = partitions;
-    *at = (struct sink_checkpoint){0};
     enum err_code code = run(self, "lock", &name, 1, &result, err);
+
     if (code == ERR_OK && PQgetvalue(result, 0, 0)[0] == 0) {
         code = err_set(err, ERR_CONFLICT, "%s is being rebuilt by another process",
                        self->options.projection->name);
     }
     PQclear(result);
-    return code == ERR_OK ? run_simply(self, "build_begin", params, ARRAY_LEN(params), err) : code;
+    return code;
+}
+
+static enum err_code take_number(struct builder_pg *self, struct err *err) {
+    PGresult *result = NULL;
+    const enum err_code code = run(self, "number", NULL, 0, &result, err);
+
+    self->epoch = code == ERR_OK ? pg_get_i64(result, 0, 0) : 0;
+    PQclear(result);
+    return code;
+}
+
+static enum err_code claim(struct builder_pg *self, struct err *err) {
+    char numbers[3][SINK_PG_NUMBER_BYTES];
+    const struct pg_param params[] = {
+        name_of(self), sink_pg_number(numbers[0], self->options.projection->version),
+        sink_pg_number(numbers[1], self->epoch), sink_pg_number(numbers[2], self->partitions)};
+
+    return run_simply(self, "claim", params, ARRAY_LEN(params), err);
+}
+
+static enum err_code builder_begin(struct model_builder *builder, int32_t partitions,
+                                   struct sink_checkpoint *at, struct err *err) {
+    struct builder_pg *self = self_of(builder);
+    const struct pg_param params[] = {
+        name_of(self), tables_of(self), {self->bulk.buf.ptr, self->bulk.buf.len, true}};
+
+    self->partitions = partitions;
+    enum err_code code = lock_out_others(self, err);
+    if (code == ERR_OK) {
+        code = take_number(self, err);
+    }
+    if (code == ERR_OK) {
+        code = run_simply(self, "begin", NULL, 0, err);
+    }
+    *at = (struct sink_checkpoint){.version = self->options.projection->version,
+                                   .epoch = self->epoch};
+    if (code != ERR_OK) {
+        return code;
+    }
+    /* Who lost the lock may still be copying. */
+    code = run_simply(self, "patient", NULL, 0, err);
+    if (code == ERR_OK) {
+        code = run_simply(self, "build_begin", params, ARRAY_LEN(params), err);
+    }
+    if (code == ERR_OK) {
+        code = claim(self, err);
+    }
+    return end_transaction(self, code, err);
 }
 
 static enum err_code builder_seal(struct model_builder *builder, struct err *err) {
     struct builder_pg *self = self_of(builder);
     const struct pg_param tables = tables_of(self);
 
-    return run_simply(self, "build_seal", &tables, 1, err);
+    return run_held(self, "build_seal", &tables, 1, err);
 }
 
 /* --- the switch --- */
@@ -129,13 +229,12 @@ static enum err_code builder_swap(struct model_builder *builder, builder_reach_f
         code = reach(arg, live, err);
     }
     if (code == ERR_OK) {
-        code = run_simply(self, "build_switch", params, ARRAY_LEN(params), err);
+        code = hold(self, err);
     }
     if (code == ERR_OK) {
-        code = run_simply(self, "commit", NULL, 0, err);
-    } else if (run_simply(self, "rollback", NULL, 0, NULL) != ERR_OK) {
-        pg_conn_close(&self->conn);
+        code = run_simply(self, "build_switch", params, ARRAY_LEN(params), err);
     }
+    code = end_transaction(self, code, err);
     /* A long reader is in the way: not ours to wait for with others queueing behind us. */
     return code == ERR_UNAVAILABLE && self->conn.pg != NULL ? ERR_CONFLICT : code;
 }
@@ -144,14 +243,23 @@ static enum err_code builder_clean(struct model_builder *builder, struct err *er
     struct builder_pg *self = self_of(builder);
     const struct pg_param params[] = {name_of(self), tables_of(self)};
 
-    return run_simply(self, "build_drop", params, ARRAY_LEN(params), err);
+    const enum err_code code = run_held(self, "build_drop", params, ARRAY_LEN(params), err);
+    return code == ERR_FENCED ? ERR_OK : code; /* nothing of ours is left */
 }
 
 /* --- COPY --- */
 
+static const struct pg_statement load_statements[] = {
+    {"begin", "BEGIN"},
+    {"hold", HOLD_SQL},
+    {"commit", "COMMIT"},
+};
+
 struct load_pg {
     struct model_load base;
     struct pg_conn conn;
+    const char *projection;
+    int64_t epoch;
     struct buf out;
     const struct model_table *table;
     bool open;
@@ -170,10 +278,34 @@ static enum err_code copy_failed(struct load_pg *load, const char *what, struct 
     return code;
 }
 
+/* Begins the copy's transaction and holds the build for its length. */
+static enum err_code hold_for_load(struct load_pg *load, struct err *err) {
+    char number[SINK_PG_NUMBER_BYTES];
+    const struct pg_param params[] = {sink_pg_text(load->projection),
+                                      sink_pg_number(number, load->epoch)};
+    PGresult *result = NULL;
+    enum err_code code = pg_conn_run(&load->conn, "begin", NULL, 0, true, &result, err);
+
+    PQclear(result);
+    result = NULL;
+    if (code == ERR_OK) {
+        code = pg_conn_run(&load->conn, "hold", params, ARRAY_LEN(params), true, &result, err);
+    }
+    if (code == ERR_OK && PQntuples(result) == 0) {
+        code = err_set(err, ERR_FENCED, "postgresql: the build of %s is no longer this process's",
+                       load->projection);
+    }
+    PQclear(result);
+    if (code != ERR_OK) {
+        pg_conn_close(&load->conn);
+    }
+    return code;
+}
+
 static enum err_code open_copy(struct load_pg *load, struct err *err) {
     static const char signature[] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0";
     struct buf sql;
-    enum err_code code = pg_conn_ensure(&load->conn, err);
+    enum err_code code = hold_for_load(load, err);
 
     if (code != ERR_OK) {
         return code;
@@ -242,6 +374,12 @@ static enum err_code load_end(struct model_load *base, struct err *err) {
         }
         PQclear(result);
     }
+    if (code == ERR_OK) {
+        PGresult *result = NULL;
+        (void)PQsetnonblocking(load->conn.pg, 1);
+        code = pg_conn_run(&load->conn, "commit", NULL, 0, true, &result, err);
+        PQclear(result);
+    }
     return code;
 }
 
@@ -266,11 +404,15 @@ static enum err_code builder_load(struct model_builder *builder, const struct mo
     struct load_pg *load = mem_zalloc(sizeof(*load));
     load->base.ops = &ops;
     load->table = table;
+    load->projection = options->projection->name;
+    load->epoch = self_of(builder)->epoch;
     buf_init(&load->out, COPY_BYTES_MAX);
     pg_conn_init(&load->conn, &(struct pg_conn_options){
                                   .url = options->url,
                                   .application_name = "daybook-projector rebuild",
                                   .setup_sql = "SET synchronous_commit = off",
+                                  .statements = load_statements,
+                                  .statement_count = ARRAY_LEN(load_statements),
                                   .connect_timeout_ms = options->connect_timeout_ms,
                                   .statement_timeout_ms = SEAL_TIMEOUT_MS,
                                   .log = options->log,

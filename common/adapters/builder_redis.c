@@ -17,7 +17,12 @@ static const char swap_script[] =
     "redis.call('DEL', KEYS[2])\n"
     "return 1\n";
 
-static const char *const scripts[] = {swap_script};
+/* KEYS: a checkpoint. ARGV: what it is. */
+static const char drop_script[] = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n"
+                                  "return redis.call('DEL', KEYS[1])\n";
+
+enum { SWAP, DROP };
+static const char *const scripts[] = {[SWAP] = swap_script, [DROP] = drop_script};
 
 enum { TEXT_BYTES = 96, CLEAN_AT_ONCE = 512 };
 
@@ -73,7 +78,8 @@ static enum err_code read_live(struct builder_redis *self, struct err *err) {
 
 /* --- cleaning --- */
 
-/* {pN}:<what><M>:… or {pN}:<what><M>, of a model that is neither live nor being built. */
+/* {pN}:<what><M>:… or {pN}:<what><M>, of a model that is neither live nor being built. Numbers only
+ * grow: a higher one than ours is of a build that began after ours. */
 static bool is_leftover(const struct builder_redis *self, struct str key, struct str what) {
     int64_t partition = -1;
     int64_t model = 0;
@@ -100,7 +106,7 @@ static bool is_leftover(const struct builder_redis *self, struct str key, struct
         return false; /* a longer name that begins like ours */
     }
     const struct sink_checkpoint *live = &self->live[partition];
-    return model != (checkpoint_exists(live) ? live->model : 0) &&
+    return model <= self->model && model != (checkpoint_exists(live) ? live->model : 0) &&
            !(self->building && model == self->model);
 }
 
@@ -167,11 +173,39 @@ static enum err_code clean_all(struct builder_redis *self, struct err *err) {
     return code == ERR_OK ? clean_what(self, str_from(parked), err) : code;
 }
 
+/* What is left of our claim. */
+static enum err_code drop_claim(struct builder_redis *self, struct err *err) {
+    enum err_code code = ERR_OK;
+
+    for (int32_t p = 0; code == ERR_OK && p < self->options.partitions; p++) {
+        redisReply *reply = NULL;
+        code = read_one(self, p, "#build", self->built_text[p], &self->built[p], err);
+        if (code != ERR_OK || !checkpoint_exists(&self->built[p]) ||
+            self->built[p].model != self->model) {
+            continue;
+        }
+        redis_link_begin(&self->link);
+        redis_link_put(&self->link, STR("EVALSHA"));
+        redis_link_put(&self->link, str_from(self->link.shas[DROP]));
+        redis_link_put(&self->link, STR("1"));
+        put_checkpoint_key(self, p, "#build");
+        redis_link_put(&self->link, str_from(self->built_text[p]));
+        code = redis_link_call(&self->link, &reply, err);
+        freeReplyObject(reply);
+        code =
+            code == ERR_NOT_FOUND ? ERR_OK : code; /* a server without the script: let it stand */
+    }
+    return code;
+}
+
 static enum err_code builder_clean(struct model_builder *builder, struct err *err) {
     struct builder_redis *self = self_of(builder);
 
     self->building = false;
-    const enum err_code code = read_live(self, err);
+    enum err_code code = read_live(self, err);
+    if (code == ERR_OK) {
+        code = drop_claim(self, err);
+    }
     return code == ERR_OK ? clean_all(self, err) : code;
 }
 
@@ -197,6 +231,24 @@ static enum err_code take_number(struct builder_redis *self, struct err *err) {
     return code;
 }
 
+/* From now on a sink that builds with another number is refused. */
+static enum err_code claim(struct builder_redis *self, const struct sink_checkpoint *at,
+                           struct err *err) {
+    enum err_code code = ERR_OK;
+
+    for (int32_t p = 0; code == ERR_OK && p < self->options.partitions; p++) {
+        redisReply *reply = NULL;
+        redis_link_begin(&self->link);
+        redis_link_put(&self->link, STR("SET"));
+        put_checkpoint_key(self, p, "#build");
+        redis_model_put_checkpoint(&self->link.bytes, at);
+        redis_link_end(&self->link);
+        code = redis_link_call(&self->link, &reply, err);
+        freeReplyObject(reply);
+    }
+    return code;
+}
+
 static enum err_code builder_begin(struct model_builder *builder, int32_t partitions,
                                    struct sink_checkpoint *at, struct err *err) {
     struct builder_redis *self = self_of(builder);
@@ -206,18 +258,14 @@ static enum err_code builder_begin(struct model_builder *builder, int32_t partit
     enum err_code code = read_live(self, err);
     self->model = 1;
     for (int32_t p = 0; code == ERR_OK && p < self->options.partitions; p++) {
-        redisReply *reply = NULL;
         if (checkpoint_exists(&self->live[p]) && self->live[p].model >= self->model) {
             self->model = self->live[p].model + 1;
         }
-        redis_link_begin(&self->link);
-        redis_link_put(&self->link, STR("DEL"));
-        put_checkpoint_key(self, p, "#build");
-        code = redis_link_call(&self->link, &reply, err);
-        freeReplyObject(reply);
     }
     code = code == ERR_OK ? take_number(self, err) : code;
-    *at = (struct sink_checkpoint){.model = self->model};
+    *at = (struct sink_checkpoint){.version = self->options.projection->version,
+                                   .model = self->model};
+    code = code == ERR_OK ? claim(self, at, err) : code;
     code = code == ERR_OK ? clean_all(self, err) : code;
     self->building = true;
     return code;
@@ -250,7 +298,7 @@ static void put_swap(struct builder_redis *self, int32_t p) {
 
     redis_link_begin(&self->link);
     redis_link_put(&self->link, STR("EVALSHA"));
-    redis_link_put(&self->link, str_from(self->link.shas[0]));
+    redis_link_put(&self->link, str_from(self->link.shas[SWAP]));
     redis_link_put(&self->link, STR("2"));
     put_checkpoint_key(self, p, "");
     put_checkpoint_key(self, p, "#build");
@@ -272,8 +320,12 @@ static enum err_code swap_partition(struct builder_redis *self, int32_t p, struc
         code = read_one(self, p, "#build", self->built_text[p], &self->built[p], err);
     }
     if (code == ERR_OK &&
-        (!checkpoint_exists(&self->built[p]) ||
-         (self->built[p].next < self->live[p].next && self->live[p].next != reached))) {
+        (!checkpoint_exists(&self->built[p]) || self->built[p].model != self->model)) {
+        return err_set(err, ERR_FENCED, "redis: the build of %s is no longer this process's",
+                       self->options.projection->name);
+    }
+    if (code == ERR_OK && self->built[p].next < self->live[p].next &&
+        self->live[p].next != reached) {
         return err_set(err, ERR_CONFLICT, "redis: partition %" PRId32 " is ahead", p);
     }
     if (code == ERR_OK) {

@@ -7,7 +7,7 @@
  *  1. Per partition, records come in the order of their offsets, each once, from the offset given.
  *  2. Starting a partition again moves it; no record from before the move is delivered after it.
  *  3. What is fetched ahead is bounded; who doesn't poll makes nothing grow.
- * Belongs to one thread.
+ * Belongs to one thread, but for release.
  */
 #ifndef DAYBOOK_PORTS_EVENT_READER_H
 #define DAYBOOK_PORTS_EVENT_READER_H

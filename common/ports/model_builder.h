@@ -8,7 +8,9 @@
  *   clean   removes what is neither live nor being built
  *
  * Until swap the live model is untouched. One builder at a time: begin is ERR_CONFLICT while
- * another lives. Belongs to one thread, but for load: each load belongs to a thread of its own.
+ * another lives. One that lived and was taken for dead finds the claim to be another's: its loads,
+ * seal and swap are ERR_FENCED, as build sinks are, and clean leaves alone what it doesn't own.
+ * Belongs to one thread, but for load: each load belongs to a thread of its own.
  */
 #ifndef DAYBOOK_PORTS_MODEL_BUILDER_H
 #define DAYBOOK_PORTS_MODEL_BUILDER_H
@@ -37,7 +39,7 @@ struct model_builder;
 
 struct model_builder_ops {
     const char *name;
-    /* `at`: what a build sink's checkpoints have in `model` and `epoch`. */
+    /* `at`: the claim, which every partition's checkpoint of stage SINK_BUILD now is. */
     enum err_code (*begin)(struct model_builder *builder, int32_t partitions,
                            struct sink_checkpoint *at, struct err *err);
     /* NULL in *out: this store has no such way, the sink will do. */

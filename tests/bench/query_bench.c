@@ -9,7 +9,8 @@
  *      from its answer; one client, and 32. Counted from sending the POST to the GET's answer
  *
  * a to d are measured in turns, several rounds; medians count. BENCH_ROUNDS (3), BENCH_SECONDS (4)
- * of each measurement, BENCH_PARTS: only these, by letter (abcdw).
+ * of each measurement, BENCH_PARTS: only these, by letter (abcdw), BENCH_WRITES (40) of each of w's
+ * 32 clients.
  */
 #include <arpa/inet.h>
 #include <inttypes.h>
@@ -366,7 +367,7 @@ static void run_read_your_write(struct bench *bench) {
     run_writes(bench, 1, WRITES_ALONE,
                (const char *const[]){"w_1_client_p50", "w_1_client_p99", "w_1_client_get_p50"});
     run_writes(
-        bench, CLIENTS, WRITES_EACH,
+        bench, CLIENTS, (int)bench_env_number("BENCH_WRITES", WRITES_EACH),
         (const char *const[]){"w_32_clients_p50", "w_32_clients_p99", "w_32_clients_get_p50"});
 }
 

@@ -1,4 +1,5 @@
-/* The reader's contract, in memory and on Kafka (a topic of its own each time). */
+/* The reader's contract, in memory, on Kafka (a topic of its own each time), and of a tap of a hub
+ * on Kafka. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 
@@ -6,10 +7,15 @@
 #include "common/adapters/publisher_kafka.h"
 #include "common/adapters/reader_kafka.h"
 #include "common/adapters/reader_mem.h"
+#include "projector/reader_hub.h"
 
 enum { PARTITIONS = 2, RECORDS = 10 };
 
+enum kind { MEMORY, KAFKA, HUB };
+
 static struct event_reader *reader;
+static struct reader_hub *hub;
+static char topic[96];
 
 static struct recorded_event event_of(int64_t version) {
     struct recorded_event event = {
@@ -36,7 +42,7 @@ static void count_delivery(void *arg, const struct delivery *delivery) {
 }
 
 /* Ten records in partition 0, none in partition 1. */
-static void fill_topic(const char *topic) {
+static void fill_topic(void) {
     struct publisher *publisher = publisher_kafka_new(&(struct publisher_kafka_options){
         .brokers = stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"),
         .topic = topic,
@@ -61,11 +67,20 @@ static void fill_topic(const char *topic) {
     publisher->ops->free(publisher);
 }
 
-static void set_up(bool memory) {
-    static char topic[96];
+static struct event_reader *make_kafka(void *arg) {
+    (void)arg;
+    return reader_kafka_new(&(struct reader_kafka_options){
+        .brokers = stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"),
+        .topic = topic,
+        .partitions = PARTITIONS,
+        .timeout_ms = 10000,
+    });
+}
+
+static void set_up(enum kind kind) {
     struct err err = {0};
 
-    if (memory) {
+    if (kind == MEMORY) {
         reader = reader_mem_new(PARTITIONS);
         for (int64_t i = 1; i <= RECORDS; i++) {
             const struct recorded_event event = event_of(i);
@@ -73,13 +88,13 @@ static void set_up(bool memory) {
         }
     } else {
         (void)snprintf(topic, sizeof(topic), "%s", fresh_id("consume"));
-        fill_topic(topic);
-        reader = reader_kafka_new(&(struct reader_kafka_options){
-            .brokers = stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"),
-            .topic = topic,
-            .partitions = PARTITIONS,
-            .timeout_ms = 10000,
-        });
+        fill_topic();
+        reader = kind == KAFKA ? make_kafka(NULL) : NULL;
+    }
+    if (kind == HUB) {
+        const struct reader_hub_options options = {.make = make_kafka, .partitions = PARTITIONS};
+        cr_assert_eq(reader_hub_start(&options, &hub, &err), ERR_OK, "%s", err.message);
+        reader = reader_hub_tap(hub);
     }
     cr_assert_eq(reader->ops->open(reader, &err), ERR_OK, "%s", err.message);
 }
@@ -119,14 +134,14 @@ static void start(int64_t offset) {
     cr_assert_eq(reader->ops->start(reader, 0, offset, &err), ERR_OK, "%s", err.message);
 }
 
-static void check(bool memory) {
+static void check(enum kind kind) {
     struct consumed_record record;
     struct err err = {0};
     int64_t first = -1;
     int64_t end = -1;
     size_t count = 9;
 
-    set_up(memory);
+    set_up(kind);
     start(4);
     for (int64_t offset = 4; offset < RECORDS; offset++) {
         expect_record(offset);
@@ -143,14 +158,19 @@ static void check(bool memory) {
     cr_assert_eq(reader->ops->poll(reader, 100, &record, 1, &count, &err), ERR_OK);
     cr_assert_eq(count, 0);
     reader->ops->free(reader);
+    reader_hub_free(hub);
 }
 
 TestSuite(reader_contract, .timeout = 90);
 
 Test(reader_contract, begins_where_it_is_told_and_moves_memory) {
-    check(true);
+    check(MEMORY);
 }
 
 Test(reader_contract, begins_where_it_is_told_and_moves_kafka) {
-    check(false);
+    check(KAFKA);
+}
+
+Test(reader_contract, begins_where_it_is_told_and_moves_hub) {
+    check(HUB);
 }

@@ -403,26 +403,29 @@ Test(projector, a_rebuild_is_not_noticed_by_readers) {
     cr_assert(strlen(redis_command("--scan --pattern '*#build'")) < 2);
 }
 
+static pid_t start_rebuild(void) {
+    const pid_t pid = fork();
+    char path[512];
+
+    if (pid != 0) {
+        return pid;
+    }
+    (void)setenv("DAYBOOK_KAFKA_BROKERS", stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"), 1);
+    (void)setenv("DAYBOOK_READ_DATABASE_URL", stack_environment("DAYBOOK_TEST_PROJECTOR_URL"), 1);
+    (void)setenv("DAYBOOK_REDIS_URL", stack_environment("DAYBOOK_TEST_REDIS_PROJECTOR_URL"), 1);
+    (void)snprintf(path, sizeof(path), "%s/daybook-projector",
+                   stack_environment("DAYBOOK_BIN_DIR"));
+    (void)execl(path, path, "rebuild", "all", (char *)NULL);
+    _exit(127);
+}
+
 Test(projector, a_killed_rebuild_leaves_the_live_model_and_can_be_run_again) {
     const char *id = open_account("killed");
 
     deposit(id, 1);
     for (int i = 0; i < 6; i++) {
         const struct timespec pause = {.tv_nsec = 40000000L * (i + 1)};
-        const pid_t pid = fork();
-        if (pid == 0) {
-            (void)setenv("DAYBOOK_KAFKA_BROKERS", stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"),
-                         1);
-            (void)setenv("DAYBOOK_READ_DATABASE_URL",
-                         stack_environment("DAYBOOK_TEST_PROJECTOR_URL"), 1);
-            (void)setenv("DAYBOOK_REDIS_URL", stack_environment("DAYBOOK_TEST_REDIS_PROJECTOR_URL"),
-                         1);
-            char path[512];
-            (void)snprintf(path, sizeof(path), "%s/daybook-projector",
-                           stack_environment("DAYBOOK_BIN_DIR"));
-            (void)execl(path, path, "rebuild", "all", (char *)NULL);
-            _exit(127);
-        }
+        const pid_t pid = start_rebuild();
         (void)nanosleep(&pause, NULL);
         (void)kill(pid, SIGKILL);
         (void)waitpid(pid, NULL, 0);
@@ -433,6 +436,32 @@ Test(projector, a_killed_rebuild_leaves_the_live_model_and_can_be_run_again) {
     expect_command("verify");
     expect_command("rebuild all");
     expect_command("verify");
+}
+
+static bool is_building(void *arg) {
+    (void)arg;
+    return atoi(read_model_sql("SELECT count(*) FROM daybook.checkpoints WHERE stage = 'build'")) >
+           0;
+}
+
+/* Stopped for so long that the server has ended its sessions, and with them its lock. */
+Test(projector, a_rebuild_that_is_resumed_after_its_lock_went_leaves_the_model_alone) {
+    const char *id = open_account("resumed");
+    int status = 0;
+
+    deposit(id, 1);
+    const pid_t pid = start_rebuild();
+    cr_assert(eventually(is_building, NULL, 10000));
+    cr_assert_eq(kill(pid, SIGSTOP), 0);
+    end_rebuilds_sessions();
+    expect_command("rebuild all");
+    deposit(id, 1);
+    (void)kill(pid, SIGCONT);
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) != 0, "it says that it has failed");
+    cr_assert(is_at(id, 3, 5000));
+    expect_command("verify");
+    expect_command("rebuild all");
 }
 
 /* --- a fourth projection, and its second version --- */

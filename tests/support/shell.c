@@ -156,3 +156,14 @@ const char *redis_command(const char *format, ...) {
     cr_assert_null(strstr(output, "NOAUTH"), "%s", output);
     return output;
 }
+
+void end_rebuilds_sessions(void) {
+    PGconn *pg = PQconnectdb(stack_environment("DAYBOOK_TEST_PROJECTOR_URL"));
+    PGresult *result = PQexec(pg, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                                  " WHERE application_name = 'daybook-projector rebuild'");
+
+    cr_assert_eq(PQresultStatus(result), PGRES_TUPLES_OK, "%s", PQerrorMessage(pg));
+    cr_assert_gt(PQntuples(result), 0);
+    PQclear(result);
+    PQfinish(pg);
+}

@@ -17,6 +17,8 @@ pid_t projector_start(const char *program, int port, const char *const *variable
 const char *projector_url(int port, const char *path);
 /* An SQL statement as the read models' owner; the first value, or "". */
 const char *read_model_sql(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Ends the PostgreSQL sessions of all rebuilds, as a server does that restarts. */
+void end_rebuilds_sessions(void);
 /* redis-cli WORDS…; its output in a static buffer. */
 const char *redis_command(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

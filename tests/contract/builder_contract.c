@@ -1,0 +1,201 @@
+/*
+ * The builder's contract on PostgreSQL and Redis: a rebuild that was taken for dead and comes to
+ * life while another builds. Under a projection's name that no projector uses, but over the
+ * statements' tables: nothing is switched here.
+ */
+#include <criterion/criterion.h>
+#include <stdio.h>
+
+#include "../support/environment.h"
+#include "../support/shell.h"
+#include "common/adapters/builder_pg.h"
+#include "common/adapters/builder_redis.h"
+#include "common/adapters/sink_pg.h"
+#include "common/adapters/sink_redis.h"
+
+extern const struct projection statements_projection;
+
+enum { PARTITIONS = 6, PARTITION = 3, TRIES = 20 };
+
+static struct projection projection;
+static char projection_name[64];
+
+struct build {
+    struct model_builder *builder;
+    struct projection_sink *sink;
+    struct sink_checkpoint claim;
+};
+
+static struct model_builder *make_builder(unsigned store) {
+    struct model_builder *builder = NULL;
+    struct err err = {0};
+
+    if (store == STORE_PG) {
+        return builder_pg_new(&(struct builder_pg_options){
+            .url = stack_environment("DAYBOOK_TEST_PROJECTOR_URL"),
+            .projection = &projection,
+            .connect_timeout_ms = 5000,
+            .statement_timeout_ms = 5000,
+        });
+    }
+    cr_assert_eq(builder_redis_new(
+                     &(struct builder_redis_options){
+                         .url = stack_environment("DAYBOOK_TEST_REDIS_URL"),
+                         .projection = &projection,
+                         .partitions = PARTITIONS,
+                         .timeout_ms = 5000,
+                     },
+                     &builder, &err),
+                 ERR_OK, "%s", err.message);
+    return builder;
+}
+
+static struct projection_sink *make_sink(unsigned store) {
+    struct projection_sink *sink = NULL;
+    struct err err = {0};
+
+    if (store == STORE_PG) {
+        return sink_pg_new(&(struct sink_pg_options){
+            .url = stack_environment("DAYBOOK_TEST_PROJECTOR_URL"),
+            .projection = &projection,
+            .stage = SINK_BUILD,
+            .connect_timeout_ms = 5000,
+            .statement_timeout_ms = 5000,
+        });
+    }
+    cr_assert_eq(sink_redis_new(
+                     &(struct sink_redis_options){
+                         .url = stack_environment("DAYBOOK_TEST_REDIS_URL"),
+                         .projection = &projection,
+                         .stage = SINK_BUILD,
+                         .partitions = PARTITIONS,
+                         .timeout_ms = 5000,
+                     },
+                     &sink, &err),
+                 ERR_OK, "%s", err.message);
+    return sink;
+}
+
+static void begin(struct build *build, unsigned store) {
+    struct err err = {0};
+
+    build->builder = make_builder(store);
+    build->sink = make_sink(store);
+    cr_assert_eq(build->builder->ops->begin(build->builder, PARTITIONS, &build->claim, &err),
+                 ERR_OK, "%s", err.message);
+}
+
+static void end(struct build *build) {
+    build->sink->ops->free(build->sink);
+    build->builder->ops->free(build->builder);
+}
+
+/* The step from `from` to `to`, without rows. */
+static enum err_code step(const struct build *build, int64_t from, int64_t to) {
+    struct sink_batch batch = {
+        .partition = PARTITION, .expected = build->claim, .next = build->claim};
+    struct err err = {0};
+
+    batch.expected.next = from;
+    batch.next.next = to;
+    return build->sink->ops->apply(build->sink, &batch, &err);
+}
+
+static enum err_code reach_nothing(void *arg, const struct sink_checkpoint *live, struct err *err) {
+    (void)arg;
+    (void)live;
+    (void)err;
+    return ERR_OK;
+}
+
+static enum err_code load_one(const struct build *build) {
+    const struct row row = {.table = projection.tables[0]};
+    struct model_load *load = NULL;
+    struct err err = {0};
+
+    cr_assert_eq(build->builder->ops->load(build->builder, projection.tables[0], &load, &err),
+                 ERR_OK);
+    const enum err_code code = load->ops->rows(load, PARTITION, &row, 1, &err);
+    load->ops->free(load);
+    return code;
+}
+
+/* What seal says once the connection is made anew. */
+static enum err_code seal(const struct build *build) {
+    struct err err = {0};
+    enum err_code code = ERR_UNAVAILABLE;
+
+    for (int i = 0; i < TRIES && (code == ERR_UNAVAILABLE || code == ERR_OUTCOME_UNKNOWN); i++) {
+        code = build->builder->ops->seal(build->builder, &err);
+    }
+    return code;
+}
+
+static void check(unsigned store) {
+    struct build old;
+    struct build young;
+    struct err err = {0};
+
+    projection = statements_projection;
+    (void)snprintf(projection_name, sizeof(projection_name), "%s", fresh_id("builder"));
+    projection.name = projection_name;
+    begin(&old, store);
+    cr_assert_eq(step(&old, 0, SINK_NO_CHECKPOINT), ERR_OK, "rows go in beside the claim");
+    if (store == STORE_PG) {
+        end_rebuilds_sessions();
+    }
+    begin(&young, store);
+    cr_assert_eq(step(&young, 0, 10), ERR_OK);
+
+    cr_assert_eq(step(&old, 0, SINK_NO_CHECKPOINT), ERR_FENCED);
+    cr_assert_eq(step(&old, 0, 10), ERR_FENCED);
+    cr_assert_eq(step(&old, 10, 20), ERR_FENCED);
+    if (store == STORE_PG) { /* Redis has keys of each build's own, and nothing to seal */
+        cr_assert_eq(seal(&old), ERR_FENCED);
+        cr_assert_eq(load_one(&old), ERR_FENCED);
+    }
+    cr_assert_eq(old.builder->ops->swap(old.builder, reach_nothing, NULL, &err), ERR_FENCED);
+    cr_assert_eq(old.builder->ops->clean(old.builder, &err), ERR_OK, "%s", err.message);
+
+    cr_assert_eq(step(&young, 10, 20), ERR_OK, "the old one has harmed the young one");
+    cr_assert_eq(seal(&young), ERR_OK, "the old one has harmed the young one");
+    cr_assert_eq(young.builder->ops->clean(young.builder, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(step(&young, 20, 30), ERR_FENCED, "nothing is left of its claim");
+    end(&old);
+    end(&young);
+}
+
+TestSuite(builder_contract, .timeout = 60);
+
+Test(builder_contract, who_was_taken_for_dead_is_fenced_postgresql) {
+    check(STORE_PG);
+}
+
+Test(builder_contract, who_was_taken_for_dead_is_fenced_redis) {
+    check(STORE_REDIS);
+}
+
+/* The old one's clean sees the keys of both. */
+Test(builder_contract, cleaning_leaves_the_keys_of_a_later_build) {
+    struct build old;
+    struct build young;
+    struct err err = {0};
+    const char *prefix = statements_projection.tables[0]->redis_prefix;
+
+    projection = statements_projection;
+    (void)snprintf(projection_name, sizeof(projection_name), "%s", fresh_id("builder"));
+    projection.name = projection_name;
+    begin(&old, STORE_REDIS);
+    begin(&young, STORE_REDIS);
+    cr_assert_gt(young.claim.model, old.claim.model);
+    (void)redis_command("RPUSH '{p0}:%s#%lld:young' x", prefix, (long long)young.claim.model);
+    (void)redis_command("RPUSH '{p0}:%s#%lld:old' x", prefix, (long long)old.claim.model);
+    cr_assert_eq(old.builder->ops->clean(old.builder, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(
+        redis_command("EXISTS '{p0}:%s#%lld:young'", prefix, (long long)young.claim.model)[0], '1');
+    cr_assert_eq(redis_command("EXISTS '{p0}:%s#%lld:old'", prefix, (long long)old.claim.model)[0],
+                 '0');
+    cr_assert_eq(young.builder->ops->clean(young.builder, &err), ERR_OK, "%s", err.message);
+    end(&old);
+    end(&young);
+}
