@@ -11,14 +11,16 @@
 #include "projector/rowset.h"
 
 enum {
-    BATCH = 512, /* all that is at hand for it fits the caches */
-    ROWS_AT_ONCE = 4000,
+    BATCH = 512,         /* all that is at hand for it fits the caches */
+    ROWS_AT_ONCE = 4000, /* into a sink: of what was merged, or a batch's */
     MERGED_MAX = 500000, /* rows of one partition merged in memory */
     STREAMS_MAX = 50000000,
     SCRATCH_BYTES = 1024 * 1024,
     SILENCE_US = 30000000,
     THREADS_MAX = 32,
 };
+
+_Static_assert(ROWS_AT_ONCE >= BATCH * EMITTER_ROWS_PER_EVENT_MAX, "a batch's rows fit");
 
 struct shared {
     const struct rebuild_options *options;
@@ -60,7 +62,7 @@ struct bulk_thread {
     struct decoded *decoded;         /* BATCH */
     struct parked_event *parked;     /* BATCH + 1 */
     size_t parked_count;
-    struct row *rows; /* BATCH * EMITTER_ROWS_PER_EVENT_MAX */
+    struct row *rows; /* ROWS_AT_ONCE */
     struct arena scratch;
 };
 
@@ -299,7 +301,7 @@ static enum err_code open_thread(struct bulk_thread *t, struct err *err) {
     t->records = mem_array(BATCH, sizeof(t->records[0]));
     t->decoded = mem_array(BATCH, sizeof(t->decoded[0]));
     t->parked = mem_array(BATCH + 1, sizeof(t->parked[0]));
-    t->rows = mem_array((size_t)BATCH * EMITTER_ROWS_PER_EVENT_MAX, sizeof(t->rows[0]));
+    t->rows = mem_array(ROWS_AT_ONCE, sizeof(t->rows[0]));
     arena_init(&t->scratch, 4096, SCRATCH_BYTES);
     for (size_t i = 0; code == ERR_OK && i < options->target_count; i++) {
         code = open_way(t, &options->targets[i], err);

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <string.h>
 
+#include "command-api/relay/delay.h"
 #include "command-api/relay/pace.h"
 #include "command-api/relay/publish_trace.h"
 #include "common/base/clock.h"
@@ -15,6 +16,8 @@ enum { IDLE_WAIT_MS = 100, CHANGES_PER_TURN = 2000, BEFORE_TOO_LARGE_MS = 5000 }
 /* The fence: for clocks that differ; between looks at a feed that waits; between two readings of
  * the tails, and how often at most. */
 enum { CLOCK_SKEW_MS = 1000, FENCE_LOOK_MS = 100, SETTLE_READINGS_MAX = 100 };
+/* Nothing more is published while the publisher is late by this part of the fence. */
+enum { FENCE_PARTS = 4 };
 
 /* One transaction on its way: confirmed when `outstanding` is 0 and all before it are. */
 struct transaction {
@@ -38,6 +41,7 @@ struct relay {
     bool running;
     bool standing_by;
     struct pace pace;
+    struct delay delay;
     uint32_t taken;    /* items, in this turn */
     bool holding_back; /* nothing more can be taken before something is acknowledged */
     bool progressed;   /* something was confirmed since the last failure */
@@ -87,6 +91,7 @@ static void delivered(void *arg, const struct delivery *delivery) {
 
     transaction_of(relay, delivery->tag)->outstanding--;
     relay->in_flight--;
+    delay_acknowledged(&relay->delay, clock_monotonic_us());
     metric_add(relay->published, 1);
     if (relay->trace != NULL) {
         publish_trace_delivered(relay->trace, delivery->partition, delivery->offset);
@@ -219,6 +224,7 @@ static enum err_code take_change(struct relay *relay, struct change *change, str
         t->outstanding++;
         t->committed_at_us = change->committed_at_us;
         relay->in_flight++;
+        delay_given(&relay->delay, clock_monotonic_us());
     }
     return code;
 }
@@ -234,6 +240,13 @@ static void take_commit(struct relay *relay, const struct feed_item *item) {
     *transaction_of(relay, relay->current) = (struct transaction){0};
 }
 
+/* No more than fits; and what would wait until its stamp is too old is not stamped yet. */
+static bool is_full(const struct relay *relay) {
+    return relay->current - relay->oldest >= RELAY_TRANSACTIONS_MAX - 1 ||
+           delay_us(&relay->delay, clock_monotonic_us()) >
+               relay->options.fence_ms * 1000 / FENCE_PARTS;
+}
+
 /* Takes what has arrived, up to a bound. `more`: the feed had not run dry. */
 static enum err_code take_items(struct relay *relay, bool *more, struct err *err) {
     struct change_feed *feed = relay->options.feed;
@@ -242,7 +255,7 @@ static enum err_code take_items(struct relay *relay, bool *more, struct err *err
     *more = false;
     relay->holding_back = false;
     for (relay->taken = 0; relay->taken < CHANGES_PER_TURN && code == ERR_OK; relay->taken++) {
-        if (relay->current - relay->oldest >= RELAY_TRANSACTIONS_MAX - 1) {
+        if (is_full(relay)) {
             relay->holding_back = true;
             return ERR_OK;
         }
@@ -418,6 +431,7 @@ static enum err_code open_both(struct relay *relay, struct err *err) {
     relay->oldest = relay->current = 0;
     *transaction_of(relay, 0) = (struct transaction){0};
     relay->in_flight = 0;
+    relay->delay = (struct delay){0};
     publish_trace_reset(relay->trace);
     relay->idle_position = 0;
     relay->has_pending = false;

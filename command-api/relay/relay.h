@@ -49,9 +49,8 @@
  *     (daybook_relay_unseen_records_total), and verify names it. Consumers ignore the repetition.
  *  b. PostgreSQL's clock and the brokers' must agree within a second (CLOCK_SKEW_MS).
  *  c. Records that wait for a broker for longer than the fence are refused when it is back; the
- *     relay begins anew from the tails. A broker that is always that slow makes it begin again and
- *     again, each time a bit further: fewer records in flight (DAYBOOK_IN_FLIGHT_MAX) or a longer
- *     fence end that.
+ *     relay begins anew from the tails. A broker that is merely slow is given no more than it takes
+ *     in time: while it is late by a quarter of the fence, nothing is published (delay.h).
  */
 #ifndef DAYBOOK_COMMAND_API_RELAY_RELAY_H
 #define DAYBOOK_COMMAND_API_RELAY_RELAY_H

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "../support/environment.h"
+#include "../support/event_log.h"
 #include "../support/http_client.h"
 #include "../support/shell.h"
 #include "common/base/hash.h"
@@ -462,6 +463,26 @@ Test(projector, a_rebuild_that_is_resumed_after_its_lock_went_leaves_the_model_a
     cr_assert(is_at(id, 3, 5000));
     expect_command("verify");
     expect_command("rebuild all");
+}
+
+/* More accounts in each partition than a batch has rows. */
+Test(projector, a_rebuild_of_many_accounts_is_whole) {
+    char sql[1024];
+    char last[128];
+    const char *prefix = fresh_id("many");
+
+    (void)snprintf(sql, sizeof(sql),
+                   "INSERT INTO daybook.events (event_id, aggregate_type, stream_id, version,"
+                   " event_type, schema_version, payload, recorded_at) SELECT gen_random_uuid(),"
+                   " 'account', '%s-' || n, 1, 'AccountCreated', 1,"
+                   " json_build_object('currency', 'USD'), now() FROM generate_series(1, 18000) n",
+                   prefix);
+    log_execute(sql);
+    (void)snprintf(last, sizeof(last), "%s-18000", prefix);
+    cr_assert(is_at(last, 1, 20000));
+    expect_command("verify");
+    expect_command("rebuild all");
+    expect_command("verify");
 }
 
 /* --- a fourth projection, and its second version --- */
