@@ -203,8 +203,14 @@ static void append(int from, int to) {
 
 static void make_other(void) {
     char output[OUTPUT_BYTES];
+    char path[512];
 
     (void)relay_sql("CREATE DATABASE %s", other);
+    /* pg_hba.conf lets the role into its own database alone. */
+    (void)snprintf(path, sizeof(path), "%s", relay_sql("SHOW hba_file"));
+    (void)relay_sql("COPY (SELECT 'host %s daybook_relay all scram-sha-256') TO PROGRAM 'cat >>%s'",
+                    other, path);
+    (void)relay_sql("SELECT pg_reload_conf()");
     cr_assert_eq(shell(output, sizeof(output), "scripts/migrate.sh write '%s' 2>&1",
                        url_in_other("DAYBOOK_TEST_SUPERUSER_URL")),
                  0, "%s", output);
