@@ -2,7 +2,9 @@
 
 #include <stddef.h>
 
-/* ISO 4217 list one (Maintenance Agency SIX, active codes). Two digits unless listed below. */
+/* ISO 4217 list one (Maintenance Agency SIX, active codes), in order. Two digits unless listed
+ * below.
+ */
 static const char codes[][4] = {
     "AED", "AFN", "ALL", "AMD", "AOA", "ARS", "AUD", "AWG", "AZN", "BAM", "BBD", "BDT", "BHD",
     "BIF", "BMD", "BND", "BOB", "BRL", "BSD", "BTN", "BWP", "BYN", "BZD", "CAD", "CDF", "CHF",
@@ -31,16 +33,43 @@ static const struct exception exceptions[] = {
     {"OMR", 3}, {"TND", 3}, {"CLF", 4}, {"UYW", 4},
 };
 
+static uint32_t packed(const char *code) {
+    return (uint32_t)(unsigned char)code[0] << 16 | (uint32_t)(unsigned char)code[1] << 8 |
+           (unsigned char)code[2];
+}
+
+/* By halving: the list is in order. */
+static bool is_listed(uint32_t wanted) {
+    size_t from = 0;
+    size_t to = ARRAY_LEN(codes);
+
+    while (from < to) {
+        const size_t middle = from + (to - from) / 2;
+        const uint32_t here = packed(codes[middle]);
+        if (here == wanted) {
+            return true;
+        }
+        if (here < wanted) {
+            from = middle + 1;
+        } else {
+            to = middle;
+        }
+    }
+    return false;
+}
+
 int32_t currency_digits(struct str code) {
+    if (code.len != 3) {
+        return -1;
+    }
+    const uint32_t wanted = packed(code.ptr);
+    if (!is_listed(wanted)) {
+        return -1;
+    }
     for (size_t i = 0; i < ARRAY_LEN(exceptions); i++) {
-        if (str_eq(code, str_from(exceptions[i].code))) {
+        if (packed(exceptions[i].code) == wanted) {
             return exceptions[i].digits;
         }
     }
-    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
-        if (str_eq(code, str_from(codes[i]))) {
-            return 2;
-        }
-    }
-    return -1;
+    return 2;
 }
