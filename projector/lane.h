@@ -1,5 +1,6 @@
 /*
- * A lane: one sink of one projection, with a thread, a reader and a pace of its own. A store that
+ * A lane: one sink of one projection, with a thread and a pace of its own, and a tap of
+ * the process's reader (reader_hub.h). A store that
  * is slow or gone holds up nobody else. The lane is told which partitions are this replica's; it
  * asks its store where each stands, reads on from there and applies what has arrived, a lone record
  * at once, under load in batches that grow by themselves. Where a batch costs the store much more

@@ -160,14 +160,17 @@ static void give_up(struct reader_hub *hub, const struct err *err) {
     }
 }
 
-static enum err_code obey(struct reader_hub *hub, bool *running, struct err *err) {
+/* `let_go`: the mutex was, so that a signal may have come that nobody waited for. */
+static enum err_code obey(struct reader_hub *hub, bool *running, bool *let_go, struct err *err) {
     enum err_code code = ERR_OK;
 
     *running = false;
+    *let_go = false;
     for (int32_t p = 0; code == ERR_OK && p < hub->options.partitions; p++) {
         struct place *place = &hub->places[p];
         if (place->users == 0 && place->running) {
             place->running = false;
+            *let_go = true;
             hub_unlock(hub);
             hub->reader->ops->stop(hub->reader, p);
             hub_lock(hub);
@@ -175,6 +178,7 @@ static enum err_code obey(struct reader_hub *hub, bool *running, struct err *err
             const int64_t offset = place->head;
             place->restart = false;
             place->running = true;
+            *let_go = true;
             hub_unlock(hub);
             code = hub->reader->ops->start(hub->reader, p, offset, err);
             hub_lock(hub);
@@ -184,24 +188,33 @@ static enum err_code obey(struct reader_hub *hub, bool *running, struct err *err
     return code;
 }
 
+/* Records of one partition go out together: a queue then holds none of partitions that its lane
+ * does not read. */
+static size_t end_of_run(const struct consumed_record *records, size_t from, size_t count) {
+    size_t next = from + 1;
+
+    while (next < count && records[next].partition == records[from].partition) {
+        next++;
+    }
+    return next;
+}
+
 static enum err_code pump(struct reader_hub *hub, struct err *err) {
     struct event_reader *reader = hub->reader;
-    struct chunk *chunk = NULL;
     size_t count = 0;
 
     hub_unlock(hub);
     const enum err_code code =
         reader->ops->poll(reader, TAKE_WAIT_MS, hub->taken, TAKE_RECORDS, &count, err);
-    if (count > 0) {
-        chunk = chunk_new(reader, hub->taken, count);
-    }
     hub_lock(hub);
     for (int32_t p = 0; p < hub->options.partitions; p++) {
         if (hub->places[p].running) {
             hub->places[p].end = reader->ops->end_offset(reader, p);
         }
     }
-    if (chunk != NULL) {
+    for (size_t from = 0, next = 0; from < count; from = next) {
+        next = end_of_run(hub->taken, from, count);
+        struct chunk *chunk = chunk_new(reader, hub->taken + from, next - from);
         give_out(hub, chunk);
         chunk_release(chunk, 1);
     }
@@ -215,13 +228,16 @@ static void *hub_main(void *arg) {
     while (!hub->stop) {
         struct err err = {0};
         bool running = false;
+        bool let_go = false;
         if (hub->open_wanted && !hub->open) {
             open_reader(hub);
             continue;
         }
-        enum err_code code = hub->open ? obey(hub, &running, &err) : ERR_OK;
+        enum err_code code = hub->open ? obey(hub, &running, &let_go, &err) : ERR_OK;
         if (code == ERR_OK && !running) {
-            (void)pthread_cond_wait(&hub->work, &hub->mutex);
+            if (!let_go) {
+                (void)pthread_cond_wait(&hub->work, &hub->mutex);
+            }
             continue;
         }
         hub->held_up = code == ERR_OK && must_wait(hub);

@@ -129,6 +129,7 @@ static bool come_back(struct tap *tap) {
         }
     }
     tap->shared = near;
+    tap->beyond_at_us = 0;
     for (int32_t p = 0; near && p < hub->options.partitions; p++) {
         if (tap->started[p]) {
             hub_join(hub, tap, p);
@@ -217,8 +218,11 @@ static enum err_code tap_poll(struct event_reader *reader, int64_t wait_ms,
     *count = take_queued(tap, out, max);
     if (*count == 0) {
         code = check_position(tap, err);
-    } else if (hub->held_up) {
-        (void)pthread_cond_signal(&hub->work);
+    } else {
+        tap->beyond_at_us = 0;
+        if (hub->held_up) {
+            (void)pthread_cond_signal(&hub->work);
+        }
     }
     const bool shared = tap->shared;
     hub_unlock(hub);

@@ -1,7 +1,8 @@
 /*
  * Start order
- *   signals → HTTP server (health, metrics) → per projection: sinks, readers, member, worker with
- *   its lanes → wait for SIGTERM; the lanes finish their batches, the members leave their groups.
+ *   signals → HTTP server (health, metrics) → the hub that reads for all lanes → per projection:
+ *   sinks, taps, member, worker with its lanes → wait for SIGTERM; the lanes finish their batches,
+ *   the members leave their groups, the hub goes last.
  */
 #include "projector/serve.h"
 

@@ -315,18 +315,26 @@ static void on_over(void *arg, struct MHD_Connection *connection, void **context
 /* --- the loop's side --- */
 
 static void resume(struct exchange *exchange) {
+    struct server_thread *thread = exchange->thread;
+
     if (exchange->state == EXCHANGE_ABANDONED) {
+        http_metrics_count(thread->server, &exchange->public);
+        if (exchange->span != NULL) {
+            http_trace_end(exchange);
+        }
         end(exchange);
         return;
     }
     exchange->state = EXCHANGE_RESUMED;
+    /* A connection that has lingered is shown without being written to, also when it was suspended
+     * since. */
+    thread->write_due = thread->server->options.linger_turns > 0;
     if (exchange->lingers == 0) {
         MHD_resume_connection(exchange->connection);
         return;
     }
     exchange->lingers = 0;
-    exchange->thread->lingering--;
-    exchange->thread->write_due = true;
+    thread->lingering--;
 }
 
 static void resume_completed(struct server_thread *thread) {

@@ -115,7 +115,7 @@ struct server_thread {
     pthread_t id;
     bool started;
     bool run_again;           /* MHD has work that its descriptor does not show */
-    bool write_due;           /* answers were queued for connections that lingered */
+    bool write_due;           /* answers will be queued for connections that lingered */
     size_t lingering;         /* connections held without being suspended */
     int64_t turn_began_at_us; /* the loop's present turn */
     struct http_peer_list waiting;

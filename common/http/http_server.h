@@ -10,8 +10,9 @@
  *     used by the holder; after it the request is gone.
  *
  *  2. http_complete may come at any time from the handler's call on, also before the handler has
- *     returned. The connection is suspended when the handler has returned HTTP_LATER, and is only
- *     ever resumed by its own thread at the end of a turn: a completion can't overtake it.
+ *     returned. The connection is suspended when the handler has returned HTTP_LATER, or up to
+ *     linger_turns later, and is only ever resumed by its own thread at the end of a turn: a
+ *     completion can't overtake it.
  *
  *  3. A client that leaves does not free a request that somebody still holds.
  *
@@ -130,10 +131,10 @@ struct http_server_options {
     uint32_t connections_per_address_max; /* 0: no limit of its own (behind a gateway) */
     uint32_t idle_timeout_s; /* for each of: the next request's first line, the rest of it, the
                                 answer; however busy the client looks */
-    uint32_t linger_turns;   /* how many turns of the loop a request that was kept back is looked at
-                                again before its connection is suspended. 0 (default) where
-                                answers take longer than that as a rule, 4 where they don't:
-                                suspending costs system calls, each look some 0.1 µs */
+    uint32_t linger_turns;   /* how often a request that was kept back is looked at again, once or
+                                twice a turn of the loop, before its connection is suspended. 0
+                                (default) where answers take longer than that as a rule, 4 where
+                                they don't: suspending costs system calls, each look some 0.1 µs */
     size_t body_bytes_max;
     size_t url_bytes_max;
     size_t request_arena_bytes_max;
@@ -170,7 +171,9 @@ void http_server_free(struct http_server *server);
  * called on the thread that owns the request; elsewhere it goes through that thread's loop. */
 void http_complete(struct http_request *request);
 
-/* Header of the request; len 0 when absent. Valid as long as the request. */
+/* Header of the request; len 0 when absent. Valid as long as the request; with linger_turns only
+ * while its handler runs: after that to be called on the owner's thread alone, and absent once the
+ * client has left. */
 struct str http_request_header(const struct http_request *request, const char *name);
 /* How often the header was sent (to refuse a repeated Idempotency-Key). */
 size_t http_request_header_count(const struct http_request *request, const char *name);

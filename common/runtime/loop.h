@@ -1,7 +1,7 @@
 /*
  * A small event loop over epoll(7): file descriptors, timers, work posted from other threads, and a
- * hook at the end of each turn. One thread runs it; only loop_post and loop_stop may be called from
- * others.
+ * hook at the end of each turn. One thread runs it; only loop_post, loop_wake and loop_stop may be
+ * called from others.
  */
 #ifndef DAYBOOK_RUNTIME_LOOP_H
 #define DAYBOOK_RUNTIME_LOOP_H
@@ -41,7 +41,7 @@ void loop_sleep_at_most(struct loop *loop, int64_t delay_us);
 /* From any thread: runs fn(arg) on the loop's thread soon. Bounded (65,536 waiting): false when
  * full. */
 MUST_CHECK bool loop_post(struct loop *loop, loop_fn *fn, void *arg);
-/* From any thread: wakes the loop (an empty turn). */
+/* From any thread: the hooks run (once more) before the loop sleeps again. */
 void loop_wake(struct loop *loop);
 
 /* Runs until loop_stop. */

@@ -12,6 +12,8 @@ enum { PARTITIONS = 2, LIMIT_S = 20, TAKE = 300, MANY = 50000 };
 static atomic_int_fast64_t ends[PARTITIONS];
 static atomic_int_fast64_t delivered; /* by all readers together */
 static atomic_int_fast64_t held;      /* and not released */
+static atomic_bool stopping;          /* a reader has been told to stop a partition */
+static atomic_int_fast64_t stop_takes_ms;
 static struct reader_hub *hub;
 
 struct numbers {
@@ -37,6 +39,10 @@ static enum err_code numbers_start(struct event_reader *reader, int32_t partitio
 }
 
 static void numbers_stop(struct event_reader *reader, int32_t partition) {
+    const int64_t ms = atomic_load(&stop_takes_ms);
+
+    atomic_store(&stopping, true);
+    (void)nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
     self_of(reader)->next[partition] = -1;
 }
 
@@ -178,6 +184,48 @@ Test(reader_hub, a_record_is_read_once_for_all_taps) {
     read_all(&a);
     read_all(&b);
     cr_assert_eq(atomic_load(&delivered), 1600);
+    end(&a);
+    end(&b);
+}
+
+/* librdkafka takes its time to stop a partition: meanwhile the hub may be told to end. */
+Test(reader_hub, ends_also_while_its_reader_stops) {
+    const int64_t limit_us = clock_monotonic_us() + LIMIT_S * INT64_C(1000000);
+    struct lane_like a;
+
+    atomic_store(&ends[0], 100);
+    begin(&a, 0, 0);
+    read_all(&a);
+    atomic_store(&stop_takes_ms, 50);
+    end(&a);
+    while (!atomic_load(&stopping)) {
+        cr_assert_lt(clock_monotonic_us(), limit_us, "the reader goes on");
+    }
+    reader_hub_free(hub); /* the suite's time limit, if it does not */
+    hub = NULL;
+}
+
+/* The same moment, and somebody begins. */
+Test(reader_hub, begins_also_while_its_reader_stops) {
+    const int64_t limit_us = clock_monotonic_us() + LIMIT_S * INT64_C(1000000);
+    struct lane_like a;
+    struct lane_like b;
+    struct err err = {0};
+
+    atomic_store(&ends[0], 100);
+    begin(&a, 0, 0);
+    read_all(&a);
+    atomic_store(&stop_takes_ms, 50);
+    for (int32_t p = 0; p < PARTITIONS; p++) {
+        a.tap->ops->stop(a.tap, p);
+    }
+    while (!atomic_load(&stopping)) {
+        cr_assert_lt(clock_monotonic_us(), limit_us, "the reader goes on");
+    }
+    (void)nanosleep(&(struct timespec){.tv_nsec = 60000000}, NULL); /* in the last one's stop */
+    b = (struct lane_like){.tap = reader_hub_tap(hub), .next = {0, 0}};
+    cr_assert_eq(b.tap->ops->start(b.tap, 0, 0, &err), ERR_OK);
+    read_all(&b);
     end(&a);
     end(&b);
 }

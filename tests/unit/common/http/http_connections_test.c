@@ -519,6 +519,35 @@ static void one_stops_sending(void) {
     cr_expect(becomes(connections, 0));
 }
 
+/* Both are in the server before the first is answered. */
+static void two_at_once(void) {
+    const int fd = join();
+
+    socket_say(fd, "GET /held/1" HOST "\r\nGET /held/2" HOST "\r\n");
+    for (int id = 1; id <= 2; id++) {
+        cr_assert(becomes(held, 1));
+        complete_held();
+        cr_expect(has_body(socket_hear(fd), id));
+    }
+    socket_say(fd, "GET /now/a" HOST "\r\n");
+    cr_expect_not_null(strstr(socket_hear(fd), "\r\n\r\na"));
+}
+
+Test(http_connections, requests_sent_at_once_are_answered_in_their_order) {
+    start(64, 60);
+    two_at_once();
+}
+
+Test(http_connections, requests_sent_at_once_are_answered_in_their_order_while_lingering) {
+    start_lingering(64, 60, UINT32_MAX);
+    two_at_once();
+}
+
+Test(http_connections, requests_sent_at_once_are_answered_in_their_order_when_lingering_ends) {
+    start_lingering(64, 60, 2);
+    two_at_once();
+}
+
 /* It has said all it wants to say, and still listens. */
 Test(http_connections, who_only_stops_sending_is_answered) {
     start(64, 60);
