@@ -125,6 +125,25 @@ static bool read_preconditions(struct http_request *request, struct command_job 
     return true;
 }
 
+/* Headers last as long as the client stays, the job may last longer. */
+static bool keep_all(struct http_request *request, struct command_job *job) {
+    struct str *const texts[] = {&job->idempotency_key, &job->causation_id, &job->actor,
+                                 &job->traceparent};
+
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        if (texts[i]->len == 0) {
+            continue;
+        }
+        *texts[i] = arena_str(&request->arena, *texts[i]);
+        if (texts[i]->ptr == NULL) {
+            (void)problem_respond(request, 500, "internal", "Internal error",
+                                  "the request does not fit the memory that one may use");
+            return false;
+        }
+    }
+    return true;
+}
+
 bool request_headers_read(struct http_request *request, struct command_job *job) {
     const size_t keys = http_request_header_count(request, "Idempotency-Key");
 
@@ -150,5 +169,5 @@ bool request_headers_read(struct http_request *request, struct command_job *job)
     }
     read_trace(request, job);
     job->correlation_id = request->correlation_id;
-    return true;
+    return keep_all(request, job);
 }
