@@ -40,6 +40,7 @@ EOF
 }
 kafka_jars() { # into the build's folder: the broker's, and the one with its command-line tools
     local libs version
+    scripts/packages.sh ensure kafka-jars || return 1
     libs=$(scripts/kafka.sh) || return 1
     version=$(sed -n 's/.*<kafka.version>\(.*\)<\/kafka.version>.*/\1/p' infra/kafka/pom.xml)
     mkdir -p "$1/libs"

@@ -91,8 +91,8 @@ finish() {
 }
 
 engine_start || exit 3
-scripts/packages.sh ensure compose observability || exit 1
-compose_find
+scripts/packages.sh ensure compose-test observability || exit 1
+compose_find || exit 1
 trap finish EXIT
 trap 'failed=$((failed + 1)); finish' INT TERM
 # What an earlier run may have left.
