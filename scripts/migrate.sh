@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Applies infra/postgres/{write,read}/NNN_*.sql in order, each in one transaction.
 #
-#   scripts/migrate.sh write|read URL
+#   DAYBOOK_MIGRATE_URL=postgresql://… scripts/migrate.sh write|read
 #
 # A migration that was applied never changes: its hash is kept and compared. An advisory lock keeps
 # two runs apart. Prints what it applies; quick when there is nothing to do.
@@ -11,14 +11,17 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 fail() { printf 'daybook: %s\n' "$*" >&2; exit 1; }
 
 side=${1:-}
-url=${2:-}
-case $side in write | read) ;; *) fail 'usage: scripts/migrate.sh write|read URL' ;; esac
-[ -n "$url" ] || fail 'usage: scripts/migrate.sh write|read URL'
+url=${DAYBOOK_MIGRATE_URL:-}
+case $side/$# in write/1 | read/1) ;; *) fail 'usage: DAYBOOK_MIGRATE_URL=… scripts/migrate.sh write|read' ;; esac
+[ -n "$url" ] || fail 'DAYBOOK_MIGRATE_URL: the URL of the database is missing'
 
-# Arguments can be seen by every account of the machine: the password goes by the environment.
-if [[ $url =~ ^([a-z]+://[^:/@]+):([^@%]+)@(.*)$ ]]; then
-    export PGPASSWORD=${BASH_REMATCH[2]}
+# Arguments can be seen by every account of the machine: the password goes by the environment, also on to psql.
+if [[ $url =~ ^([a-z]+://[^:/@]+):([^/@]+)@(.*)$ ]]; then
     url=${BASH_REMATCH[1]}@${BASH_REMATCH[3]}
+    # Its %XX stand for characters.
+    PGPASSWORD=${BASH_REMATCH[2]//\\/\\\\}
+    printf -v PGPASSWORD '%b' "${PGPASSWORD//%/\\x}"
+    export PGPASSWORD
 fi
 sql() { psql -X -q -A -t -v ON_ERROR_STOP=1 "$url" "$@"; }
 

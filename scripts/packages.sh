@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and only those.
 #
-#   scripts/packages.sh ensure SET…     SET: build run test bench fuzz check compose debootstrap observability
+#   scripts/packages.sh ensure SET…     SET: build run test bench fuzz check observability
+#                                      engine compose compose-test kafka-jars debootstrap
 #
 # Asks nothing; needs root or sudo. Starts no service: while it installs, a policy-rc.d refuses every
 # start, no default PostgreSQL cluster is made, and services that came with it are not left enabled.
@@ -22,7 +23,10 @@ packages_of() {
     bench) echo redis-tools webdis ;;
     fuzz) echo clang libclang-rt-dev ;; # libFuzzer comes with the compiler's runtime
     check) echo clang clang-tidy clang-format cppcheck shellcheck ;;
-    compose) echo docker.io docker-compose iptables curl jq openssl maven ;;
+    engine) echo docker.io iptables ;;
+    compose) echo docker-compose ;;
+    compose-test) echo curl jq openssl ;;
+    kafka-jars) [ -n "${KAFKA_HOME:-}" ] || echo maven ;;
     debootstrap) echo debootstrap ;;
     observability) echo prometheus prometheus-node-exporter ;;
     *) fail "packages.sh: unknown set \"$1\" (see the head of this file)" ;;

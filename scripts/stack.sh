@@ -319,18 +319,24 @@ prepare_databases() {
         PW_QUERY=$PW_QUERY psql -X -q -v ON_ERROR_STOP=1 -h "$socket_dir" -p "$pg_port" \
         -U "$(superuser)" -d postgres -f infra/postgres/roles.sql \
         >"$logs/roles.log" 2>&1 || { warn "the database roles can't be made — see $logs/roles.log"; return 1; }
-    scripts/migrate.sh write "$(pg_url migrator "$PW_MIGRATOR" daybook_write)" | sed 's/^/  /' &&
-        scripts/migrate.sh read "$(pg_url migrator "$PW_MIGRATOR" daybook_read)" | sed 's/^/  /'
+    migrate write && migrate read
+}
+migrate() { # write|read
+    DAYBOOK_MIGRATE_URL=$(pg_url migrator "$PW_MIGRATOR" "daybook_$1") scripts/migrate.sh "$1" | sed 's/^/  /'
 }
 start_redis() {
+    local users
     mkdir -p "$state/redis"
+    # By the shell itself: another program would be given the passwords as arguments.
+    users=$(<infra/redis/users.conf)
+    users=${users//@PW_REDIS@/"$PW_REDIS"}
+    users=${users//@PW_REDIS_PROJECTOR@/"$PW_REDIS_PROJECTOR"}
+    users=${users//@PW_REDIS_QUERY@/"$PW_REDIS_QUERY"}
     (
         umask 077
         {
             cat infra/redis/redis.conf
-            printf 'port %s\ndir %s\n' "$redis_port" "$state/redis"
-            sed -e "s|@PW_REDIS@|$PW_REDIS|" -e "s|@PW_REDIS_PROJECTOR@|$PW_REDIS_PROJECTOR|" \
-                -e "s|@PW_REDIS_QUERY@|$PW_REDIS_QUERY|" infra/redis/users.conf
+            printf 'port %s\ndir %s\n%s\n' "$redis_port" "$state/redis" "$users"
         } >"$state/redis/redis.conf"
     )
     launch redis redis-server "$state/redis/redis.conf"
@@ -407,9 +413,12 @@ ready_kafka() { # the broker has registered and its log says so is version-bound
 # --- services and gateway ------------------------------------------------------------------------
 
 service() { # NAME PROGRAM PORT VAR=VALUE…
-    local name=$1 program=$2 http_port=$3
+    local name=$1 program=$2
+    # Exported while this function runs: `env` would have the passwords in its arguments.
+    local -x DAYBOOK_HTTP_ADDRESS=127.0.0.1 DAYBOOK_HTTP_PORT=$3
     shift 3
-    launch "$name" env DAYBOOK_HTTP_ADDRESS=127.0.0.1 DAYBOOK_HTTP_PORT="$http_port" "$@" "$bin/$program"
+    local -x "$@"
+    launch "$name" "$bin/$program"
 }
 start_command_api() {
     service command-api daybook-command-api "$command_port" \

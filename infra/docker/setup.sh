@@ -5,8 +5,8 @@
 #   setup.sh migrate    makes roles and databases, applies the migrations
 #   setup.sh key-line   the line for a file of API keys that lets Prometheus read the metrics
 #
-# A password that DAYBOOK_PASSWORD_NAME gives is taken, also in place of an earlier one; one that nobody gave is made, once. Each file can
-# be read by the account of its service alone.
+# A password that DAYBOOK_PASSWORD_NAME gives is taken, also in place of an earlier one; one that nobody
+# gave is made, once. Each file can be read by the account of its service alone.
 set -euo pipefail
 umask 077
 
@@ -57,7 +57,7 @@ postgres_url() { echo "postgresql://daybook_$1:$2@postgres:5432/$3?application_n
 
 secrets() {
     local superuser migrator command relay projector query redis redis_projector redis_query
-    local grafana prometheus
+    local grafana prometheus users
     publishing_is_meant
     # One a line: what fails inside ends it all only there.
     superuser=$(password POSTGRES)
@@ -75,9 +75,11 @@ secrets() {
     chmod 755 /secrets/*
     put postgres password 999 "$superuser"
     put redis password 999 "$redis"
-    put redis users.conf 999 "$(sed -e "s|@PW_REDIS@|$redis|" \
-        -e "s|@PW_REDIS_PROJECTOR@|$redis_projector|" -e "s|@PW_REDIS_QUERY@|$redis_query|" \
-        /usr/local/lib/daybook/infra/redis/users.conf)"
+    # By the shell itself: another program would be given the passwords as arguments.
+    users=$(</usr/local/lib/daybook/infra/redis/users.conf)
+    users=${users//@PW_REDIS@/"$redis"}
+    users=${users//@PW_REDIS_PROJECTOR@/"$redis_projector"}
+    put redis users.conf 999 "${users//@PW_REDIS_QUERY@/"$redis_query"}"
     put command-api write-url 10001 "$(postgres_url command "$command" daybook_write)"
     put relay write-url 10002 "$(postgres_url relay "$relay" daybook_write)"
     put projector read-url 10003 "$(postgres_url projector "$projector" daybook_read)"
@@ -91,7 +93,7 @@ secrets() {
 }
 
 migrate() {
-    local name migrator
+    local name migrator side
     for name in MIGRATOR COMMAND RELAY PROJECTOR QUERY; do
         printf -v "PW_$name" '%s' "$(cat "/secrets/setup/$name")"
         export "PW_${name?}"
@@ -99,8 +101,10 @@ migrate() {
     psql -X -q -v ON_ERROR_STOP=1 -h /var/run/postgresql -U postgres -d postgres -f \
         /usr/local/lib/daybook/infra/postgres/roles.sql || fail "the roles can't be made"
     migrator=$(cat /secrets/setup/MIGRATOR)
-    /usr/local/lib/daybook/scripts/migrate.sh write "$(postgres_url migrator "$migrator" daybook_write)"
-    /usr/local/lib/daybook/scripts/migrate.sh read "$(postgres_url migrator "$migrator" daybook_read)"
+    for side in write read; do
+        DAYBOOK_MIGRATE_URL=$(postgres_url migrator "$migrator" "daybook_$side") \
+            /usr/local/lib/daybook/scripts/migrate.sh "$side"
+    done
     echo 'databases are up to date'
 }
 

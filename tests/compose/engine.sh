@@ -23,7 +23,7 @@ engine_start() { # 0: an engine answers; 3: none can run here, and why was said
         echo 'engine: none answers, and only root can start one' >&2
         return 3
     fi
-    scripts/packages.sh ensure compose || return 3
+    scripts/packages.sh ensure engine || return 3
     mkdir -p "$engine_folder" "$engine_run"
     export DOCKER_HOST=unix://$engine_run/docker.sock
     if engine_answers; then # kept by an earlier run
@@ -63,11 +63,14 @@ engine_stop() {
     engine_pid=
 }
 
-# COMPOSE, when set, is the command to use. Else v2 where it is there, else docker-compose 1.29.
+# COMPOSE, when set, is the command to use. Else v2 where it is there, else docker-compose 1.29, which is
+# installed where neither is.
 compose_find() {
     if [ -z "${COMPOSE:-}" ]; then
         if docker compose version >/dev/null 2>&1; then COMPOSE='docker compose'; else COMPOSE=docker-compose; fi
     fi
+    # shellcheck disable=SC2086 # a command of one or two words
+    $COMPOSE version >/dev/null 2>&1 || scripts/packages.sh ensure compose || return 1
     # shellcheck disable=SC2086 # a command of one or two words
     echo "compose: $COMPOSE, $($COMPOSE version 2>/dev/null | head -1)"
 }

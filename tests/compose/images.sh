@@ -40,6 +40,7 @@ EOF
 }
 kafka_jars() { # into the build's folder: the broker's, and the one with its command-line tools
     local libs version
+    scripts/packages.sh ensure kafka-jars || return 1
     libs=$(scripts/kafka.sh) || return 1
     version=$(sed -n 's/.*<kafka.version>\(.*\)<\/kafka.version>.*/\1/p' infra/kafka/pom.xml)
     mkdir -p "$1/libs"
@@ -60,14 +61,17 @@ substitute() { # NAME
     substitutes+=("$image")
 }
 
-images_provide() { # NAME…: those of docker-compose.yml
+images_provide() { # NAME…: those of docker-compose.yml; and Grafana, which has no stand-in, where it can be had
     local name image
     : >"$images_log"
     if official "$debian" || timeout 120 docker pull -q "$debian" >>"$images_log" 2>&1; then
         echo 'images: the registry can be reached, the official ones are used'
-        for name in "$@"; do
+        for name in "$@" grafana; do
             image=$(image_of "$name")
-            official "$image" || docker pull -q "$image" >>"$images_log" 2>&1 || return 1
+            if ! official "$image" && ! docker pull -q "$image" >>"$images_log" 2>&1; then
+                echo "images: $image can't be pulled — see $images_log" >&2
+                return 1
+            fi
         done
         return 0
     fi

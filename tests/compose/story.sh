@@ -28,6 +28,15 @@ bring_up() {
     running relay 2
     compose ps
 }
+# As on a machine where nothing was built: `up` builds what it needs, and asks no registry for it. (What
+# the images consist of stays, so that it is quick.)
+up_by_itself() {
+    # shellcheck disable=SC2046 # names
+    docker rmi --no-prune $(our_images) || return 1
+    [ -z "$(our_images)" ] || return 1
+    bring_up
+}
+our_images() { docker images --filter "reference=daybook/*:$DAYBOOK_VERSION" --format '{{.Repository}}:{{.Tag}}'; }
 take_down() {
     docker rm -f "$collector" >/dev/null 2>&1
     compose_all down -v --remove-orphans -t 10 || return 1
@@ -37,7 +46,8 @@ take_down() {
 }
 # Other passwords, too: whoever has lost the first ones, or given them away, can go on.
 down_and_up() {
-    local before
+    local before first_of_query first_of_redis
+    first_of_query=$(first_password QUERY) && first_of_redis=$(first_password REDIS) || return 1
     docker rm -f "$collector" >/dev/null 2>&1
     compose_all down -t 20 || return 1
     DAYBOOK_PASSWORD_MIGRATOR=the-migrators-second \
@@ -45,6 +55,7 @@ down_and_up() {
         DAYBOOK_PASSWORD_PROJECTOR=the-projectors-second DAYBOOK_PASSWORD_RELAY=the-relays-second \
         DAYBOOK_PASSWORD_REDIS=the-operators-second DAYBOOK_PASSWORD_REDIS_QUERY=second-of-the-query \
         DAYBOOK_PASSWORD_REDIS_PROJECTOR=second-of-the-projector bring_up >/dev/null || return 1
+    passwords_are_the_second && first_passwords_are_refused "$first_of_query" "$first_of_redis" || return 1
     before=$(curl -fsS "$gateway/accounts/account123" | jq .version) || return 1
     [ "$before" -ge 6 ] || return 1
     expect 200 ".version == $before + 1" -H 'Content-Type: application/json' -d '{"amount": "1"}' \
@@ -53,15 +64,48 @@ down_and_up() {
     balances_are_right
 }
 
+first_password() { # NAME: the one that was made
+    docker run --rm --user 0 --network none --volume "${project}_secrets-setup:/secrets:ro" --entrypoint cat \
+        "daybook/setup:$DAYBOOK_VERSION" "/secrets/$1"
+}
+passwords_are_the_second() { # each service has been told its own
+    local service file words
+    while read -r service file words; do
+        compose exec -T "$service" cat "/run/daybook/$file" </dev/null | grep -qF -- "$words" ||
+            { echo "$service: $file does not have $words"; return 1; }
+    done <<'EOF'
+command-api write-url daybook_command:the-commands-second@
+relay write-url daybook_relay:the-relays-second@
+projector read-url daybook_projector:the-projectors-second@
+projector redis-url projector:second-of-the-projector@
+query-api read-url daybook_query:the-querys-second@
+query-api log-url daybook_query:the-querys-second@
+query-api redis-url query:second-of-the-query@
+redis password the-operators-second
+redis users.conf >second-of-the-query
+EOF
+}
+in_postgres() { # PASSWORD: what the server says to the role of the query APIs
+    docker exec --env "PGPASSWORD=$1" "$(containers postgres)" psql -X -A -t -h 127.0.0.1 -U daybook_query \
+        -d daybook_read -c 'SELECT 1' 2>&1
+}
+in_redis() { docker exec --env "REDISCLI_AUTH=$1" "$(containers redis)" redis-cli ping 2>&1; } # PASSWORD
+first_passwords_are_refused() { # QUERY'S REDIS'S
+    in_postgres "$1"
+    in_redis "$2"
+    [ "$(in_postgres the-querys-second)" = 1 ] && [ "$(in_redis the-operators-second)" = PONG ] &&
+        [[ $(in_postgres "$1") == *'password authentication failed'* ]] && [[ $(in_redis "$2") == *WRONGPASS* ]]
+}
+
 # --- containers ---
 
-only_the_gateway_is_published() {
+only_these_are_published() { # PORT…: of containers; on loopback
     local published
     published=$(for id in $(containers); do
         docker inspect -f '{{range $port, $to := .HostConfig.PortBindings}}{{range $to}}{{.HostIp}} {{$port}}{{end}}{{end}}' "$id"
     done | grep -v '^$')
     echo "$published"
-    [ "$published" = '127.0.0.1 8080/tcp' ]
+    [ "$(sort <<<"$published")" = "$(printf '127.0.0.1 %s/tcp\n' "$@" | sort)" ]
 }
 containers_are_confined() {
     local id service facts user read_only memory pids restart drop new
@@ -83,6 +127,20 @@ each_image_is_built_once() { # two services that build one image get in each oth
     twice=$(awk '/^  [a-z]/ { image = "" } /^    image:/ { image = $NF } /^    build:/ { print image }' \
         docker-compose.yml | sort | uniq -d)
     [ -z "$twice" ] || { echo "built more than once: $twice"; return 1; }
+}
+ours_are_never_pulled() { # somebody else may have the name at a registry
+    awk '/^  [a-z]/ { service = $1 } /^    image: daybook\// { ours[service] = 1 }
+        /^    pull_policy: never$/ { never[service] = 1 }
+        END { for (s in ours) { n++; if (!never[s]) { print s " may be pulled"; bad = 1 } } exit bad || n < 7 }' \
+        docker-compose.yml
+}
+choices_are_shown() { # what the files take from .env stands in .env.example
+    local name names code=0
+    names=$(cat docker-compose.yml infra/docker/traces.yml | grep -oE '[$][{][A-Z_]+' | cut -c3- | sort -u)
+    for name in $names; do
+        grep -qE "^#$name=" .env.example || { echo "$name is not in .env.example"; code=1; }
+    done
+    return $code
 }
 no_secret_goes_into_a_build() { # what users are told to put into the repository's folders
     local code=0 file files='infra/auth/api-keys.test infra/gateway/tls/key.test infra/traces/headers.test .env.test'
@@ -129,7 +187,7 @@ stays_out() { # SERVICE HOST PORT: neither by the name, nor by an address, shoul
 networks_are_apart() {
     local service host port tries=()
     while read -r service host port; do
-        reaches "$service" "$host" "$port" || { echo "$service should reach $host"; return 1; }
+        reaches "$service" "$host" "$port" || { echo "$service does not reach $host"; return 1; }
     done <<'EOF'
 gateway command-api 8081
 gateway query-api 8082
@@ -141,6 +199,12 @@ projector redis 6379
 projector postgres 5432
 query-api redis 6379
 query-api postgres 5432
+query-api projector 8084
+command-api relay 8083
+postgres command-api 8081
+postgres query-api 8082
+redis query-api 8082
+kafka relay 8083
 EOF
     while read -r service host port; do
         stays_out "$service" "$host" "$port" &
@@ -156,6 +220,16 @@ relay redis 6379
 redis kafka 9092
 gateway relay 8083
 gateway projector 8084
+command-api query-api 8082
+query-api command-api 8081
+query-api relay 8083
+projector command-api 8081
+relay query-api 8082
+postgres kafka 9092
+redis command-api 8081
+kafka postgres 5432
+kafka redis 6379
+kafka query-api 8082
 EOF
     for service in "${tries[@]}"; do wait "$service" || return 1; done
 }
@@ -197,11 +271,13 @@ further_requests() {
 # --- inside ---
 
 observability_start() { # before the load: there is something to see then
-    local services='prometheus node-exporter'
+    local services='prometheus node-exporter' ports='8080 9090'
     # Grafana itself only where its image can be had: it has no stand-in.
-    ! official "$(image_of grafana)" || services="$services grafana"
+    ! official "$(image_of grafana)" || services="$services grafana" ports="$ports 3000"
     # shellcheck disable=SC2086 # names
-    compose --profile observability up -d --no-recreate $services
+    compose --profile observability up -d --no-recreate $services || return 1
+    # shellcheck disable=SC2086 # numbers
+    only_these_are_published $ports && containers_are_confined
 }
 observability() {
     scripts/demo.sh "$gateway" >/dev/null

@@ -91,8 +91,8 @@ finish() {
 }
 
 engine_start || exit 3
-scripts/packages.sh ensure compose observability || exit 1
-compose_find
+scripts/packages.sh ensure compose-test observability || exit 1
+compose_find || exit 1
 trap finish EXIT
 trap 'failed=$((failed + 1)); finish' INT TERM
 # What an earlier run may have left.
@@ -106,6 +106,8 @@ play() { # read as a whole before it begins
     echo "  ($((SECONDS - from)) s)"
     check 'the file is valid' compose config -q || exit
     check 'each image is built by one service' each_image_is_built_once
+    check 'none of ours is looked for at a registry' ours_are_never_pulled
+    check 'what can be chosen stands in .env.example' choices_are_shown
     check 'our images are built' compose build || exit
     docker images --filter "reference=daybook/*:$DAYBOOK_VERSION" --format '{{.Repository}} {{.Size}}' |
         sort | sed 's/^/  /'
@@ -113,8 +115,8 @@ play() { # read as a whole before it begins
     check 'who may call has to be said before others can' publishing_has_to_be_meant
 
     echo "== up"
-    check 'up, and all are healthy' bring_up || exit
-    check 'only the gateway is published' only_the_gateway_is_published
+    check 'up, which builds what is not there, and all are healthy' up_by_itself || exit
+    check 'only the gateway is published' only_these_are_published 8080
     check 'no rights, read-only, limits, restart' containers_are_confined
     check 'no secret in any environment or command' no_secret_is_shown
     check 'who has no business with a server does not reach it' networks_are_apart
@@ -122,7 +124,7 @@ play() { # read as a whole before it begins
     check 'refusals, repeats and the past' further_requests
 
     echo "== under load"
-    check 'Prometheus looks on' observability_start
+    check 'Prometheus looks on; no other port is published, no rights are added' observability_start
     load_start 4
     check 'three projectors and two command APIs' scale_to 3 2
     check 'each projector has partitions, each command API commands' all_take_part

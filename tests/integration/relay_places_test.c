@@ -211,7 +211,8 @@ static void make_other(void) {
     (void)relay_sql("COPY (SELECT 'host %s daybook_relay all scram-sha-256') TO PROGRAM 'cat >>%s'",
                     other, path);
     (void)relay_sql("SELECT pg_reload_conf()");
-    cr_assert_eq(shell(output, sizeof(output), "scripts/migrate.sh write '%s' 2>&1",
+    cr_assert_eq(shell(output, sizeof(output),
+                       "DAYBOOK_MIGRATE_URL='%s' scripts/migrate.sh write 2>&1",
                        url_in_other("DAYBOOK_TEST_SUPERUSER_URL")),
                  0, "%s", output);
 }
