@@ -443,10 +443,13 @@ void relay_state_advance(struct relay_state *state, uint64_t position) {
 }
 
 enum err_code relay_state_save(struct relay_state *state, uint64_t confirmed, struct err *err) {
+    const uint64_t before = state->confirmed;
+
     state->confirmed = confirmed;
     const enum err_code code = write_place(state, err);
-
-    if (code == ERR_OK) {
+    if (code != ERR_OK) {
+        state->confirmed = before; /* the server is told what is written, nothing else */
+    } else {
         state->dirty = false;
         state->saved_at_us = clock_monotonic_us();
     }
