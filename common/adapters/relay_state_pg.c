@@ -112,20 +112,32 @@ enum err_code relay_state_take(struct relay_state *state, const char *url, int64
     return code;
 }
 
-enum err_code relay_state_claim(struct relay_state *state, struct err *err) {
-    const char *const values[] = {state->slot, state->identity,
+/* Who reads the row, sleeps, and wakes up after another holder has come and gone would find the
+ * name that it saw: so it must hold the slot at this very moment. */
+#define HELD \
+    " EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $4 AND active_pid = $5::integer)"
+
+enum err_code relay_state_claim(struct relay_state *state, const char *held, int pid,
+                                struct err *err) {
+    char backend[NUMBER_BYTES];
+    const char *const values[] = {state->slot,
+                                  state->identity,
                                   state->found ? state->predecessor : state->system,
+                                  held,
+                                  number(backend, (uint64_t)pid),
                                   state->released ? "t" : "f"};
     PGresult *result = NULL;
     enum err_code code =
-        state->found ? run(state,
-                           "UPDATE daybook.relay_state SET holder = $2, released = false,"
-                           " updated_at = now() WHERE slot = $1 AND holder = $3 AND released = $4",
-                           values, 4, &result, err)
-                     : run(state,
-                           "INSERT INTO daybook.relay_state (slot, holder, system, confirmed)"
-                           " VALUES ($1, $2, $3, '0/0') ON CONFLICT (slot) DO NOTHING",
-                           values, 3, &result, err);
+        state->found
+            ? run(state,
+                  "UPDATE daybook.relay_state SET holder = $2, released = false,"
+                  " updated_at = now() WHERE slot = $1 AND holder = $3 AND released = $6"
+                  " AND" HELD,
+                  values, 6, &result, err)
+            : run(state,
+                  "INSERT INTO daybook.relay_state (slot, holder, system, confirmed)"
+                  " SELECT $1, $2, $3, '0/0'::pg_lsn WHERE" HELD " ON CONFLICT (slot) DO NOTHING",
+                  values, 5, &result, err);
 
     if (code == ERR_OK) {
         if (strcmp(PQcmdTuples(result), "1") != 0) {

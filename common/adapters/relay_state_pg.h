@@ -84,8 +84,9 @@ MUST_CHECK enum err_code relay_state_take(struct relay_state *state, const char 
 MUST_CHECK enum err_code relay_state_prove(struct relay_state *state, const char *held, int pid,
                                            int64_t max_age_us, struct err *err);
 /* Puts our name in the row: no record of an earlier holder can land any more. Before anything is
- * written. ERR_FENCED: somebody else did since relay_state_take. */
-MUST_CHECK enum err_code relay_state_claim(struct relay_state *state, struct err *err);
+ * written. ERR_FENCED: somebody else did since relay_state_take, or `pid` doesn't hold `held`. */
+MUST_CHECK enum err_code relay_state_claim(struct relay_state *state, const char *held, int pid,
+                                           struct err *err);
 /* ERR_CONFLICT: slot, log and topic don't fit together, and why. Written down, so that a catch-up
  * begins where it must. On ERR_OK the topic's ends are taken over. */
 MUST_CHECK enum err_code relay_state_compare(struct relay_state *state, uint64_t slot_confirmed,

@@ -221,6 +221,23 @@ Test(change_feed_pg, who_was_overtaken_before_it_began_stands_by) {
     cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_FENCED, "%s", err.message);
 }
 
+/* The name that it saw may stand there again, after another one has come and gone. */
+Test(change_feed_pg, who_has_lost_the_slot_claims_nothing) {
+    static const struct publish_mark tails[PARTITIONS];
+    struct err err = {0};
+
+    cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
+    sql(admin,
+        "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots"
+        " WHERE slot_name = '%s' AND active",
+        slot);
+    cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_FENCED, "%s", err.message);
+    sql(admin,
+        "DO $$ BEGIN ASSERT (SELECT holder = 'nobody' FROM daybook.relay_state"
+        " WHERE slot = '%s'); END $$",
+        slot);
+}
+
 /* What an earlier holder had published, but not written down, is part of what must be there. */
 Test(change_feed_pg, the_topics_ends_are_taken_over) {
     struct publish_mark tails[PARTITIONS] = {{0}};
