@@ -7,6 +7,7 @@
 #include "command-api/relay/delay.h"
 #include "command-api/relay/pace.h"
 #include "command-api/relay/publish_trace.h"
+#include "command-api/relay/relay_metrics.h"
 #include "common/base/clock.h"
 #include "common/base/hash.h"
 #include "common/base/mem.h"
@@ -26,9 +27,6 @@ struct transaction {
     uint32_t outstanding;
     uint32_t events;
 };
-
-/* The two ends of the relay; which of them failed decides what is reported. */
-enum relay_end { END_FEED, END_PUBLISHER, ENDS };
 
 struct relay {
     struct relay_options options;
@@ -56,17 +54,7 @@ struct relay {
     struct feed_item pending; /* a change that did not fit yet */
     bool has_pending;
 
-    struct metric_gauge *lag_bytes;
-    struct metric_gauge *lag_seconds;
-    struct metric_gauge *in_flight_gauge;
-    struct metric_counter *published;
-    struct metric_counter *skipped;
-    struct metric_counter *referred;
-    struct metric_gauge *blocked;
-    struct metric_counter *transactions;
-    struct metric_counter *reconnects[ENDS];
-    struct metric_histogram *batch_size;
-    struct metric_histogram *publish_seconds;
+    struct relay_metrics metrics;
 };
 
 static struct transaction *transaction_of(struct relay *relay, uint64_t number) {
@@ -92,7 +80,7 @@ static void delivered(void *arg, const struct delivery *delivery) {
     transaction_of(relay, delivery->tag)->outstanding--;
     relay->in_flight--;
     delay_acknowledged(&relay->delay, clock_monotonic_us());
-    metric_add(relay->published, 1);
+    metric_add(relay->metrics.published, 1);
     if (relay->trace != NULL) {
         publish_trace_delivered(relay->trace, delivery->partition, delivery->offset);
     }
@@ -111,7 +99,7 @@ static enum err_code confirm_done(struct relay *relay, struct err *err) {
             break;
         }
         position = t->position;
-        metric_observe(relay->publish_seconds, clock_wall_us() - t->committed_at_us);
+        metric_observe(relay->metrics.publish_seconds, clock_wall_us() - t->committed_at_us);
         relay->oldest++;
         relay->progressed = true;
     }
@@ -139,9 +127,9 @@ static void show_state(struct relay *relay) {
         health_ok(relay->options.feed_health);
     }
     relay->catching_up = lost != NULL;
-    metric_set(relay->lag_bytes, feed->ops->lag_bytes(feed));
-    metric_set_micros(relay->lag_seconds, age_us > 0 ? age_us : 0);
-    metric_set(relay->in_flight_gauge, (int64_t)relay->in_flight);
+    metric_set(relay->metrics.lag_bytes, feed->ops->lag_bytes(feed));
+    metric_set_micros(relay->metrics.lag_seconds, age_us > 0 ? age_us : 0);
+    metric_set(relay->metrics.in_flight_gauge, (int64_t)relay->in_flight);
     const bool reachable = publisher->ops->reachable(publisher, &why);
     if (reachable && !relay->publisher_reachable) {
         health_ok(relay->options.publisher_health);
@@ -173,7 +161,7 @@ static enum err_code publish(struct relay *relay, int32_t partition, struct chan
                   log_str("stream", change->event.stream_id),
                   log_i64("version", change->event.version),
                   log_str("correlation_id", change->event.correlation_id));
-        metric_add(relay->referred, 1);
+        metric_add(relay->metrics.referred, 1);
         change->without_payload = true;
         code = publisher->ops->publish(publisher, partition, change, relay->current, err);
     }
@@ -182,7 +170,7 @@ static enum err_code publish(struct relay *relay, int32_t partition, struct chan
     } else if (code == ERR_OK && relay->too_large) {
         relay->too_large = false;
         relay->told_too_large = false;
-        metric_set(relay->blocked, 0);
+        metric_set(relay->metrics.blocked, 0);
         health_ok(relay->options.publisher_health);
     }
     return of_end(relay, END_PUBLISHER, code);
@@ -212,7 +200,7 @@ static enum err_code take_change(struct relay *relay, struct change *change, str
         hash_kafka_partition(change->event.stream_id, relay->options.partitions);
 
     if (is_published(relay, partition, change)) {
-        metric_add(relay->skipped, 1);
+        metric_add(relay->metrics.skipped, 1);
         t->events++;
         t->committed_at_us = change->committed_at_us;
         return ERR_OK;
@@ -234,8 +222,8 @@ static void take_commit(struct relay *relay, const struct feed_item *item) {
 
     t->position = item->position;
     t->committed_at_us = item->committed_at_us;
-    metric_add(relay->transactions, 1);
-    metric_observe(relay->batch_size, t->events);
+    metric_add(relay->metrics.transactions, 1);
+    metric_observe(relay->metrics.batch_size, t->events);
     relay->current++;
     *transaction_of(relay, relay->current) = (struct transaction){0};
 }
@@ -465,14 +453,14 @@ static int64_t note_failure(struct relay *relay, enum err_code code, const struc
     const int64_t wait_ms = backoff_next_ms(backoff);
     relay->standing_by = false;
     health_fail(health_of(relay, relay->failed), "%s", err->message);
-    metric_set(relay->blocked, relay->too_large ? 1 : 0);
+    metric_set(relay->metrics.blocked, relay->too_large ? 1 : 0);
     /* Waiting for a larger limit, once is enough. */
     const bool told = relay->too_large && relay->told_too_large;
     relay->told_too_large = relay->too_large;
     log_write(relay->options.log, told ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN,
               LOG_FIELDS(log_event("relay.interrupted"), log_cstr("class", err_name(code)),
                          log_err(err), log_i64("retry_in_ms", wait_ms)));
-    metric_add(relay->reconnects[relay->failed], 1);
+    metric_add(relay->metrics.reconnects[relay->failed], 1);
     return wait_ms;
 }
 
@@ -541,43 +529,13 @@ void relay_run(struct relay *relay) {
     end(relay);
 }
 
-static void register_metrics(struct relay *relay) {
-    struct metrics *m = relay->options.metrics;
-
-    relay->lag_bytes = metrics_gauge(m, "daybook_relay_lag_bytes", "",
-                                     "Log between what is confirmed and the newest.");
-    relay->lag_seconds = metrics_gauge(m, "daybook_relay_lag_seconds", "",
-                                       "Age of the oldest commit that is not in Kafka yet.");
-    relay->in_flight_gauge =
-        metrics_gauge(m, "daybook_relay_in_flight", "", "Records published and not acknowledged.");
-    relay->published = metrics_counter(m, "daybook_relay_events_published_total", "",
-                                       "Events acknowledged by Kafka.");
-    relay->skipped = metrics_counter(m, "daybook_relay_events_skipped_total", "",
-                                     "Events that were in the topic already.");
-    relay->referred = metrics_counter(m, "daybook_relay_payloads_left_out_total", "",
-                                      "Records published without their payload: too large.");
-    relay->blocked = metrics_gauge(m, "daybook_relay_blocked", "",
-                                   "1 while a record that the topic can't take holds up all.");
-    relay->transactions = metrics_counter(m, "daybook_relay_transactions_total", "",
-                                          "Transactions read from the log.");
-    relay->reconnects[END_FEED] =
-        metrics_counter(m, "daybook_relay_reconnects_total", "to=\"postgresql\"",
-                        "Times that feed and publisher were opened anew, by whose failure.");
-    relay->reconnects[END_PUBLISHER] =
-        metrics_counter(m, "daybook_relay_reconnects_total", "to=\"kafka\"",
-                        "Times that feed and publisher were opened anew, by whose failure.");
-    relay->batch_size = metrics_sizes(m, "daybook_relay_batch_size", "", "Events per transaction.");
-    relay->publish_seconds = metrics_latency(m, "daybook_relay_publish_seconds", "",
-                                             "From commit to Kafka's acknowledgement.");
-}
-
 struct relay *relay_new(const struct relay_options *options) {
     struct relay *relay = mem_zalloc(sizeof(*relay));
 
     relay->options = *options;
     relay->trace = publish_trace_new(options->tracer, options->topic);
     relay->ring = mem_array(RELAY_TRANSACTIONS_MAX, sizeof(relay->ring[0]));
-    register_metrics(relay);
+    relay_metrics_register(&relay->metrics, options->metrics);
     return relay;
 }
 
