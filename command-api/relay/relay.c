@@ -8,6 +8,7 @@
 #include "command-api/relay/pace.h"
 #include "command-api/relay/publish_trace.h"
 #include "command-api/relay/relay_metrics.h"
+#include "command-api/relay/tails.h"
 #include "common/base/clock.h"
 #include "common/base/hash.h"
 #include "common/base/mem.h"
@@ -37,6 +38,7 @@ struct relay {
     uint64_t in_flight;
     uint64_t idle_position; /* the newest FEED_PROGRESS */
     bool running;
+    bool parted; /* running, with the feed alone: the publisher is to be opened again */
     bool standing_by;
     struct pace pace;
     struct delay delay;
@@ -139,15 +141,6 @@ static void show_state(struct relay *relay) {
     relay->publisher_reachable = reachable;
 }
 
-static bool is_published(const struct relay *relay, int32_t partition,
-                         const struct change *change) {
-    const struct publish_mark *tail = &relay->tails[partition];
-
-    return tail->present && change->incarnation == tail->incarnation &&
-           (change->commit_lsn < tail->commit_lsn ||
-            (change->commit_lsn == tail->commit_lsn && change->seq <= tail->seq));
-}
-
 static enum err_code publish(struct relay *relay, int32_t partition, struct change *change,
                              struct err *err) {
     struct publisher *publisher = relay->options.publisher;
@@ -199,7 +192,7 @@ static enum err_code take_change(struct relay *relay, struct change *change, str
     const int32_t partition =
         hash_kafka_partition(change->event.stream_id, relay->options.partitions);
 
-    if (is_published(relay, partition, change)) {
+    if (tail_covers(&relay->tails[partition], change)) {
         metric_add(relay->metrics.skipped, 1);
         t->events++;
         t->committed_at_us = change->committed_at_us;
@@ -257,8 +250,9 @@ static enum err_code take_items(struct relay *relay, bool *more, struct err *err
         switch (relay->pending.kind) {
         case FEED_CHANGE:
             code = take_change(relay, &relay->pending.change, err);
+            /* Its slices live until the next call of next. */
+            relay->has_pending = code == ERR_LIMIT || code == ERR_INVALID;
             if (code == ERR_LIMIT) {
-                relay->has_pending = true; /* its slices live until the next call of next */
                 relay->holding_back = true;
                 return ERR_OK;
             }
@@ -321,13 +315,32 @@ static void close_both(struct relay *relay) {
     relay->options.feed->ops->close(relay->options.feed);
     relay->options.publisher->ops->close(relay->options.publisher);
     relay->running = false;
+    relay->parted = false;
+}
+
+/* Proves the feed meanwhile. ERR_CLOSED: a stop. */
+static enum err_code hold_feed(struct relay *relay, int64_t wait_ms, struct err *err) {
+    struct change_feed *feed = relay->options.feed;
+    const int64_t deadline_us = clock_monotonic_us() + wait_ms * 1000;
+    int64_t left_ms = wait_ms;
+
+    while (left_ms > 0) {
+        if (stop_wait_ms(relay->options.stop, left_ms < FENCE_LOOK_MS ? left_ms : FENCE_LOOK_MS)) {
+            return err_set(err, ERR_CLOSED, "stopping");
+        }
+        const enum err_code code = feed->ops->confirm(feed, 0, err);
+        if (code != ERR_OK) {
+            return of_end(relay, END_FEED, code);
+        }
+        left_ms = (deadline_us - clock_monotonic_us() + 999) / 1000;
+    }
+    return ERR_OK;
 }
 
 /* See relay.h. Keeps the feed attached meanwhile. */
 static enum err_code pass_fence(struct relay *relay, struct err *err) {
     struct change_feed *feed = relay->options.feed;
     const int64_t wait_ms = relay->options.fence_ms + CLOCK_SKEW_MS;
-    const int64_t deadline_us = clock_monotonic_us() + wait_ms * 1000;
 
     if (feed->ops->predecessor_gone(feed)) {
         return ERR_OK;
@@ -337,25 +350,7 @@ static enum err_code pass_fence(struct relay *relay, struct err *err) {
                    "taking over: what an earlier holder may still send is refused in %" PRId64
                    " ms at most",
                    wait_ms);
-    while (clock_monotonic_us() < deadline_us) {
-        if (stop_wait_ms(relay->options.stop, FENCE_LOOK_MS)) {
-            return err_set(err, ERR_CLOSED, "stopping");
-        }
-        const enum err_code code = feed->ops->confirm(feed, 0, err);
-        if (code != ERR_OK) {
-            return of_end(relay, END_FEED, code);
-        }
-    }
-    return ERR_OK;
-}
-
-static bool same_ends(const struct publish_mark *a, const struct publish_mark *b, int32_t count) {
-    for (int32_t p = 0; p < count; p++) {
-        if (a[p].present != b[p].present || a[p].offset != b[p].offset) {
-            return false;
-        }
-    }
-    return true;
+    return hold_feed(relay, wait_ms, err);
 }
 
 /* Only the holder of the feed reads the tails, until they stand still. */
@@ -372,7 +367,7 @@ static enum err_code read_tails(struct relay *relay, struct err *err) {
             return err_set(err, ERR_CLOSED, "stopping");
         }
         code = publisher->ops->read_tails(publisher, relay->tails, count, err);
-        if (code == ERR_OK && same_ends(before, relay->tails, relay->options.partitions)) {
+        if (code == ERR_OK && tails_agree(before, relay->tails, count)) {
             return ERR_OK;
         }
         if (code == ERR_OK) {
@@ -500,22 +495,72 @@ static void end(struct relay *relay) {
     close_both(relay);
 }
 
+/* See relay.h, invariant 4. Nothing is on its way, or the publisher is as good as before. */
+static bool can_part(const struct relay *relay, enum err_code code) {
+    const struct change_feed *feed = relay->options.feed;
+
+    return relay->running && relay->failed == END_PUBLISHER && relay->too_large &&
+           relay->has_pending && (relay->in_flight == 0 || code == ERR_INVALID) &&
+           feed->ops->catching_up(feed) != NULL;
+}
+
+static void recover(struct relay *relay, enum err_code code, struct err *err,
+                    struct backoff *backoff) {
+    struct publisher *publisher = relay->options.publisher;
+    const enum relay_end failed = relay->failed;
+
+    if (code == ERR_INVALID && relay->too_large && relay->running && !relay->parted) {
+        /* What came before it is not to be given up at each try. */
+        (void)await_deliveries(relay, BEFORE_TOO_LARGE_MS, NULL);
+        relay->failed = failed;
+    }
+    if (can_part(relay, code)) {
+        relay->parted = relay->in_flight == 0;
+        if (relay->parted) {
+            publisher->ops->close(publisher);
+        }
+        code = hold_feed(relay, note_failure(relay, code, err, backoff), err);
+        if (code == ERR_OK || code == ERR_CLOSED) {
+            return;
+        }
+    }
+    close_both(relay);
+    (void)stop_wait_ms(relay->options.stop, note_failure(relay, code, err, backoff));
+}
+
+/* What it can take may have changed. The tails are known: all that was sent was acknowledged. */
+static enum err_code reopen_publisher(struct relay *relay, struct err *err) {
+    struct publisher *publisher = relay->options.publisher;
+    struct change_feed *feed = relay->options.feed;
+    enum err_code code = of_end(relay, END_PUBLISHER, publisher->ops->open(publisher, err));
+
+    if (code == ERR_OK) {
+        relay->parted = false;
+        code = of_end(relay, END_FEED, feed->ops->confirm(feed, 0, err));
+    }
+    return code;
+}
+
+static enum err_code step(struct relay *relay, bool *more, struct err *err) {
+    *more = true; /* once opened, there may be something */
+    if (!relay->running) {
+        return open_both(relay, err);
+    }
+    const enum err_code code = relay->parted ? reopen_publisher(relay, err) : ERR_OK;
+
+    return code == ERR_OK ? turn(relay, more, err) : code;
+}
+
 void relay_run(struct relay *relay) {
     struct backoff backoff;
     struct err err = {0};
 
     backoff_init(&backoff, relay->options.retry_first_ms, relay->options.retry_cap_ms);
     while (!stop_requested(relay->options.stop)) {
-        bool more = true; /* once opened, there may be something */
-        const enum err_code code =
-            relay->running ? turn(relay, &more, &err) : open_both(relay, &err);
+        bool more = false;
+        const enum err_code code = step(relay, &more, &err);
         if (code != ERR_OK) {
-            if (code == ERR_INVALID && relay->too_large && relay->running) {
-                /* What came before it is not to be given up at each try. */
-                (void)await_deliveries(relay, BEFORE_TOO_LARGE_MS, NULL);
-            }
-            close_both(relay);
-            (void)stop_wait_ms(relay->options.stop, note_failure(relay, code, &err, &backoff));
+            recover(relay, code, &err, &backoff);
         } else {
             show_state(relay);
             if (!more) {

@@ -26,8 +26,9 @@ struct feed_mem {
     _Atomic uint64_t confirms;
     atomic_bool held;
     uint64_t incarnation;
-    bool lost;     /* the place in the log: begin says ERR_CONFLICT once, then all comes again */
-    bool stranger; /* the holder before may still be alive */
+    bool lost; /* the place in the log: begin says ERR_CONFLICT once, then all comes again */
+    uint64_t catch_up_to; /* 0: it doesn't catch up; before this is confirmed, nothing is */
+    bool stranger;        /* the holder before may still be alive */
     int64_t ends[PUBLISHER_PARTITIONS_MAX];
     _Atomic uint64_t releases;
 };
@@ -70,10 +71,11 @@ static enum err_code feed_begin(struct change_feed *feed, const struct publish_m
         }
     }
     if (!self->lost) {
+        self->incarnation += self->catch_up_to > 0 ? 1 : 0;
         return ERR_OK;
     }
     self->lost = false;
-    self->incarnation++;
+    self->catch_up_to = self->last_lsn;
     self->confirmed = 0;
     self->open = false;
     return err_set(err, ERR_CONFLICT, "the place in the log is lost");
@@ -91,8 +93,7 @@ static int64_t feed_held_at_us(const struct change_feed *feed) {
 }
 
 static const char *feed_catching_up(const struct change_feed *feed) {
-    (void)feed;
-    return NULL;
+    return const_self_of(feed)->catch_up_to > 0 ? "the place in the log is lost" : NULL;
 }
 
 static void feed_release(struct change_feed *feed) {
@@ -146,7 +147,10 @@ static enum err_code feed_confirm(struct change_feed *feed, uint64_t position, s
         return err_set(err, ERR_UNAVAILABLE, "the feed is closed");
     }
     assert(position <= self->last_lsn);
-    self->confirmed = position > self->confirmed ? position : self->confirmed;
+    if (position >= self->catch_up_to) {
+        self->catch_up_to = 0;
+        self->confirmed = position > self->confirmed ? position : self->confirmed;
+    }
     self->confirms++;
     return ERR_OK;
 }

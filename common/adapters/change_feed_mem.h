@@ -28,8 +28,8 @@ void change_feed_mem_hold(struct change_feed *feed, bool held);
 void change_feed_mem_break(struct change_feed *feed);
 /* From now on next fails `times` times at random. */
 void change_feed_mem_disturb(struct change_feed *feed, uint64_t seed, int times);
-/* The next begin says that the place in the log is lost; all comes again then, in a new
- * incarnation. */
+/* The next begin says that the place in the log is lost; all comes again then, in a new incarnation
+ * at each try, until what is there now is confirmed. */
 void change_feed_mem_lose_place(struct change_feed *feed);
 /* Whether the holder before is known to have ended (as it is at first). */
 void change_feed_mem_predecessor(struct change_feed *feed, bool gone);

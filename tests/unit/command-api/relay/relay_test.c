@@ -354,6 +354,32 @@ Test(relay, publishes_what_comes_before_a_record_that_is_too_large) {
     expect_each_once_in_order(2);
 }
 
+/* From the table nothing is confirmed before its end: beginning anew would publish all of it again
+ * at each try. */
+Test(relay, waits_in_its_place_for_a_record_that_is_too_large_while_catching_up) {
+    add(2);
+    change_feed_mem_payload(fixture.feed, "{\"larger\": true}");
+    add(1);
+    change_feed_mem_lose_place(fixture.feed);
+    publisher_mem_refuse(fixture.publisher, 10);
+    publisher_mem_delay(fixture.publisher, 3);
+    start();
+    await_at_least(kafka_failures, 5);
+    const bool named = health_says("too large");
+    const uint64_t proofs = confirms();
+    await_at_least(kafka_failures, kafka_failures() + 2);
+    const bool proven = confirms() > proofs;
+    publisher_mem_refuse(fixture.publisher, 0);
+    await_at_least(confirmed, 30);
+    const bool ready = health_says("\"status\":\"ready\"");
+    finish();
+    cr_assert(named);
+    cr_assert(proven, "the feed is held meanwhile");
+    cr_assert(ready);
+    expect_each_once_in_order(3);
+    cr_assert_eq(postgresql_failures(), 1, "the lost place");
+}
+
 Test(relay, leaves_the_payload_out_when_that_was_chosen) {
     fixture.refer = true;
     tear_down_relay();
