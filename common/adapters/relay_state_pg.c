@@ -252,9 +252,11 @@ static enum err_code count_known(struct relay_state *state, const char *ids, lon
     return code;
 }
 
-/* How many partitions have a last event, and of how many the table has it. */
+/* How many partitions have a last event, and of how many the table has it. `news`: of those alone
+ * that end behind what is written down; what was, had been looked at. */
 static enum err_code find_tail_events(struct relay_state *state, const struct publish_mark *tails,
-                                      size_t count, long *wanted, long *known, struct err *err) {
+                                      size_t count, bool news, long *wanted, long *known,
+                                      struct err *err) {
     const struct timespec pause = {.tv_nsec = SHOW_UP_PAUSE_MS * 1000000L};
     struct buf ids;
     enum err_code code = ERR_OK;
@@ -264,7 +266,7 @@ static enum err_code find_tail_events(struct relay_state *state, const struct pu
     buf_init(&ids, PUBLISHER_PARTITIONS_MAX * (UUID_TEXT_BYTES + 1) + 8);
     buf_put_text(&ids, "{");
     for (size_t p = 0; p < count; p++) {
-        if (tails[p].present) {
+        if (tails[p].present && (!news || tails[p].offset > state->offsets[p])) {
             char text[UUID_TEXT_BYTES];
             uuid_format(text, &tails[p].event_id);
             buf_printf(&ids, "%s%s", (*wanted)++ > 0 ? "," : "", text);
@@ -372,7 +374,7 @@ enum err_code relay_state_compare(struct relay_state *state, uint64_t slot_confi
     }
     long wanted = 0;
     long known = 0;
-    enum err_code code = find_tail_events(state, tails, count, &wanted, &known, err);
+    enum err_code code = find_tail_events(state, tails, count, true, &wanted, &known, err);
     if (code == ERR_OK) {
         code = check_owner(state, wanted, known, err);
     }
@@ -392,7 +394,7 @@ enum err_code relay_state_reincarnate(struct relay_state *state, const struct pu
                                       size_t count, bool *restored, struct err *err) {
     long wanted = 0;
     long known = 0;
-    enum err_code code = find_tail_events(state, tails, count, &wanted, &known, err);
+    enum err_code code = find_tail_events(state, tails, count, false, &wanted, &known, err);
 
     if (code == ERR_OK) {
         code = check_owner(state, wanted, known, err);

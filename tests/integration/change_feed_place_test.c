@@ -152,3 +152,26 @@ Test(change_feed_place, a_slot_of_another_cluster_is_a_lost_place) {
         " daybook.relay_state WHERE slot = '%s'); END $$",
         slot);
 }
+
+/* The topic keeps what the database has lost: that is noticed once. */
+Test(change_feed_place, what_a_restore_took_is_noticed_once) {
+    struct publish_mark tails[PARTITIONS] = {{0}};
+    static struct seen seen;
+    struct err err = {0};
+
+    insert(admin, 1, 1, "1");
+    tails[1] = (struct publish_mark){.present = true, .offset = 41};
+    memset(&tails[1].event_id, 0xab, sizeof(tails[1].event_id));
+    sql(admin, "UPDATE daybook.relay_state SET offsets = '{-1,40}' WHERE slot = '%s'", slot);
+    cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_CONFLICT);
+    cr_assert_not_null(strstr(err.message, "restored"), "%s", err.message);
+    cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_OK, "%s", err.message);
+    read_changes(&seen, 1);
+    cr_assert_eq(feed->ops->confirm(feed, seen.position, &err), ERR_OK, "%s", err.message);
+    let_go();
+    cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_OK, "%s", err.message);
+    cr_assert_null(feed->ops->catching_up(feed));
+}
