@@ -15,10 +15,10 @@
 #include "common/runtime/backoff.h"
 
 enum { IDLE_WAIT_MS = 100, CHANGES_PER_TURN = 2000, BEFORE_TOO_LARGE_MS = 5000 };
-/* The fence: for clocks that differ; between looks at a feed that waits; between two readings of
- * the tails, and how often at most. */
+/* The fence: for clocks that differ; between looks at a feed that waits; how often the tails are
+ * read at most. */
 enum { CLOCK_SKEW_MS = 1000, FENCE_LOOK_MS = 100, SETTLE_READINGS_MAX = 100 };
-/* Nothing more is published while the publisher is late by this part of the fence. */
+/* Nothing more is published to a partition that is late by this part of the fence. */
 enum { FENCE_PARTS = 4 };
 
 /* One transaction on its way: confirmed when `outstanding` is 0 and all before it are. */
@@ -41,7 +41,7 @@ struct relay {
     bool parted; /* running, with the feed alone: the publisher is to be opened again */
     bool standing_by;
     struct pace pace;
-    struct delay delay;
+    struct delay delays[PUBLISHER_PARTITIONS_MAX];
     uint32_t taken;    /* items, in this turn */
     bool holding_back; /* nothing more can be taken before something is acknowledged */
     bool progressed;   /* something was confirmed since the last failure */
@@ -71,17 +71,13 @@ static enum err_code of_end(struct relay *relay, enum relay_end end, enum err_co
     return code;
 }
 
-static struct health_component *health_of(const struct relay *relay, enum relay_end end) {
-    return end == END_FEED ? relay->options.feed_health : relay->options.publisher_health;
-}
-
 static void delivered(void *arg, const struct delivery *delivery) {
     struct relay *relay = arg;
     struct change_feed *feed = relay->options.feed;
 
     transaction_of(relay, delivery->tag)->outstanding--;
     relay->in_flight--;
-    delay_acknowledged(&relay->delay, clock_monotonic_us());
+    delay_acknowledged(&relay->delays[delivery->partition], clock_monotonic_us());
     metric_add(relay->metrics.published, 1);
     if (relay->trace != NULL) {
         publish_trace_delivered(relay->trace, delivery->partition, delivery->offset);
@@ -186,7 +182,13 @@ static enum err_code publish_traced(struct relay *relay, int32_t partition, stru
     return code;
 }
 
-/* ERR_LIMIT: the publisher is full; the change waits in `pending`. */
+/* What would wait until its stamp is too old is not stamped yet. */
+static bool is_late(const struct relay *relay, int32_t partition) {
+    return delay_us(&relay->delays[partition], clock_monotonic_us()) >
+           relay->options.fence_ms * 1000 / FENCE_PARTS;
+}
+
+/* ERR_LIMIT: the publisher is full, or late; the change waits in `pending`. */
 static enum err_code take_change(struct relay *relay, struct change *change, struct err *err) {
     struct transaction *t = transaction_of(relay, relay->current);
     const int32_t partition =
@@ -198,6 +200,9 @@ static enum err_code take_change(struct relay *relay, struct change *change, str
         t->committed_at_us = change->committed_at_us;
         return ERR_OK;
     }
+    if (is_late(relay, partition)) {
+        return ERR_LIMIT;
+    }
     const enum err_code code = relay->trace != NULL ? publish_traced(relay, partition, change, err)
                                                     : publish(relay, partition, change, err);
     if (code == ERR_OK) {
@@ -205,7 +210,7 @@ static enum err_code take_change(struct relay *relay, struct change *change, str
         t->outstanding++;
         t->committed_at_us = change->committed_at_us;
         relay->in_flight++;
-        delay_given(&relay->delay, clock_monotonic_us());
+        delay_given(&relay->delays[partition], clock_monotonic_us());
     }
     return code;
 }
@@ -221,11 +226,8 @@ static void take_commit(struct relay *relay, const struct feed_item *item) {
     *transaction_of(relay, relay->current) = (struct transaction){0};
 }
 
-/* No more than fits; and what would wait until its stamp is too old is not stamped yet. */
 static bool is_full(const struct relay *relay) {
-    return relay->current - relay->oldest >= RELAY_TRANSACTIONS_MAX - 1 ||
-           delay_us(&relay->delay, clock_monotonic_us()) >
-               relay->options.fence_ms * 1000 / FENCE_PARTS;
+    return relay->current - relay->oldest >= RELAY_TRANSACTIONS_MAX - 1;
 }
 
 /* Takes what has arrived, up to a bound. `more`: the feed had not run dry. */
@@ -414,7 +416,7 @@ static enum err_code open_both(struct relay *relay, struct err *err) {
     relay->oldest = relay->current = 0;
     *transaction_of(relay, 0) = (struct transaction){0};
     relay->in_flight = 0;
-    relay->delay = (struct delay){0};
+    memset(relay->delays, 0, sizeof(relay->delays));
     publish_trace_reset(relay->trace);
     relay->idle_position = 0;
     relay->has_pending = false;
@@ -447,7 +449,9 @@ static int64_t note_failure(struct relay *relay, enum err_code code, const struc
     }
     const int64_t wait_ms = backoff_next_ms(backoff);
     relay->standing_by = false;
-    health_fail(health_of(relay, relay->failed), "%s", err->message);
+    health_fail(relay->failed == END_FEED ? relay->options.feed_health
+                                          : relay->options.publisher_health,
+                "%s", err->message);
     metric_set(relay->metrics.blocked, relay->too_large ? 1 : 0);
     /* Waiting for a larger limit, once is enough. */
     const bool told = relay->too_large && relay->told_too_large;

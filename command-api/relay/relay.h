@@ -53,7 +53,8 @@
  *  b. PostgreSQL's clock and the brokers' must agree within a second (CLOCK_SKEW_MS).
  *  c. Records that wait for a broker for longer than the fence are refused when it is back; the
  *     relay begins anew from the tails. A broker that is merely slow is given no more than it takes
- *     in time: while it is late by a quarter of the fence, nothing is published (delay.h).
+ *     in time: while a partition is late by a quarter of the fence, nothing more is published to
+ *     it (delay.h), nor what comes behind that in the log.
  */
 #ifndef DAYBOOK_COMMAND_API_RELAY_RELAY_H
 #define DAYBOOK_COMMAND_API_RELAY_RELAY_H

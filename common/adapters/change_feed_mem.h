@@ -14,6 +14,8 @@ struct change_feed *change_feed_mem_new(void);
 /* Appends a transaction of one change per stream id; commit LSNs are 10, 20, 30, … The ids are
  * borrowed. */
 void change_feed_mem_add(struct change_feed *feed, const char *const *stream_ids, size_t count);
+/* What is added from now on arrives this long after the feed was first opened. */
+void change_feed_mem_add_later(struct change_feed *feed, int64_t ms);
 /* The payload, borrowed, of what is added from now on; "{}" at first. */
 void change_feed_mem_payload(struct change_feed *feed, const char *payload);
 /* Log that is none of ours: the reader is told of progress. Returns the position. */
