@@ -1,7 +1,7 @@
 /*
- * How long the publisher takes, told from the numbers of records given and acknowledged alone: the
- * time since all that had been given by some moment has not been acknowledged yet. The oldest
- * record on its way is at least that old, and at most twice that. Pure.
+ * How long a partition takes, told from the numbers of records given and acknowledged alone, since
+ * a partition acknowledges in the order of giving: the time since a moment before which all that
+ * had been given is acknowledged. The oldest record on its way is at most that old. Pure.
  */
 #ifndef DAYBOOK_COMMAND_API_RELAY_DELAY_H
 #define DAYBOOK_COMMAND_API_RELAY_DELAY_H

@@ -7,16 +7,18 @@
 #include "command-api/relay/delay.h"
 #include "command-api/relay/pace.h"
 #include "command-api/relay/publish_trace.h"
+#include "command-api/relay/relay_metrics.h"
+#include "command-api/relay/tails.h"
 #include "common/base/clock.h"
 #include "common/base/hash.h"
 #include "common/base/mem.h"
 #include "common/runtime/backoff.h"
 
 enum { IDLE_WAIT_MS = 100, CHANGES_PER_TURN = 2000, BEFORE_TOO_LARGE_MS = 5000 };
-/* The fence: for clocks that differ; between looks at a feed that waits; between two readings of
- * the tails, and how often at most. */
+/* The fence: for clocks that differ; between looks at a feed that waits; how often the tails are
+ * read at most. */
 enum { CLOCK_SKEW_MS = 1000, FENCE_LOOK_MS = 100, SETTLE_READINGS_MAX = 100 };
-/* Nothing more is published while the publisher is late by this part of the fence. */
+/* Nothing more is published to a partition that is late by this part of the fence. */
 enum { FENCE_PARTS = 4 };
 
 /* One transaction on its way: confirmed when `outstanding` is 0 and all before it are. */
@@ -27,9 +29,6 @@ struct transaction {
     uint32_t events;
 };
 
-/* The two ends of the relay; which of them failed decides what is reported. */
-enum relay_end { END_FEED, END_PUBLISHER, ENDS };
-
 struct relay {
     struct relay_options options;
     struct publish_mark tails[PUBLISHER_PARTITIONS_MAX];
@@ -39,9 +38,10 @@ struct relay {
     uint64_t in_flight;
     uint64_t idle_position; /* the newest FEED_PROGRESS */
     bool running;
+    bool parted; /* running, with the feed alone: the publisher is to be opened again */
     bool standing_by;
     struct pace pace;
-    struct delay delay;
+    struct delay delays[PUBLISHER_PARTITIONS_MAX];
     uint32_t taken;    /* items, in this turn */
     bool holding_back; /* nothing more can be taken before something is acknowledged */
     bool progressed;   /* something was confirmed since the last failure */
@@ -56,17 +56,7 @@ struct relay {
     struct feed_item pending; /* a change that did not fit yet */
     bool has_pending;
 
-    struct metric_gauge *lag_bytes;
-    struct metric_gauge *lag_seconds;
-    struct metric_gauge *in_flight_gauge;
-    struct metric_counter *published;
-    struct metric_counter *skipped;
-    struct metric_counter *referred;
-    struct metric_gauge *blocked;
-    struct metric_counter *transactions;
-    struct metric_counter *reconnects[ENDS];
-    struct metric_histogram *batch_size;
-    struct metric_histogram *publish_seconds;
+    struct relay_metrics metrics;
 };
 
 static struct transaction *transaction_of(struct relay *relay, uint64_t number) {
@@ -81,18 +71,14 @@ static enum err_code of_end(struct relay *relay, enum relay_end end, enum err_co
     return code;
 }
 
-static struct health_component *health_of(const struct relay *relay, enum relay_end end) {
-    return end == END_FEED ? relay->options.feed_health : relay->options.publisher_health;
-}
-
 static void delivered(void *arg, const struct delivery *delivery) {
     struct relay *relay = arg;
     struct change_feed *feed = relay->options.feed;
 
     transaction_of(relay, delivery->tag)->outstanding--;
     relay->in_flight--;
-    delay_acknowledged(&relay->delay, clock_monotonic_us());
-    metric_add(relay->published, 1);
+    delay_acknowledged(&relay->delays[delivery->partition], clock_monotonic_us());
+    metric_add(relay->metrics.published, 1);
     if (relay->trace != NULL) {
         publish_trace_delivered(relay->trace, delivery->partition, delivery->offset);
     }
@@ -111,7 +97,7 @@ static enum err_code confirm_done(struct relay *relay, struct err *err) {
             break;
         }
         position = t->position;
-        metric_observe(relay->publish_seconds, clock_wall_us() - t->committed_at_us);
+        metric_observe(relay->metrics.publish_seconds, clock_wall_us() - t->committed_at_us);
         relay->oldest++;
         relay->progressed = true;
     }
@@ -139,9 +125,9 @@ static void show_state(struct relay *relay) {
         health_ok(relay->options.feed_health);
     }
     relay->catching_up = lost != NULL;
-    metric_set(relay->lag_bytes, feed->ops->lag_bytes(feed));
-    metric_set_micros(relay->lag_seconds, age_us > 0 ? age_us : 0);
-    metric_set(relay->in_flight_gauge, (int64_t)relay->in_flight);
+    metric_set(relay->metrics.lag_bytes, feed->ops->lag_bytes(feed));
+    metric_set_micros(relay->metrics.lag_seconds, age_us > 0 ? age_us : 0);
+    metric_set(relay->metrics.in_flight_gauge, (int64_t)relay->in_flight);
     const bool reachable = publisher->ops->reachable(publisher, &why);
     if (reachable && !relay->publisher_reachable) {
         health_ok(relay->options.publisher_health);
@@ -149,15 +135,6 @@ static void show_state(struct relay *relay) {
         health_fail(relay->options.publisher_health, "%s", why.message);
     }
     relay->publisher_reachable = reachable;
-}
-
-static bool is_published(const struct relay *relay, int32_t partition,
-                         const struct change *change) {
-    const struct publish_mark *tail = &relay->tails[partition];
-
-    return tail->present && change->incarnation == tail->incarnation &&
-           (change->commit_lsn < tail->commit_lsn ||
-            (change->commit_lsn == tail->commit_lsn && change->seq <= tail->seq));
 }
 
 static enum err_code publish(struct relay *relay, int32_t partition, struct change *change,
@@ -173,7 +150,7 @@ static enum err_code publish(struct relay *relay, int32_t partition, struct chan
                   log_str("stream", change->event.stream_id),
                   log_i64("version", change->event.version),
                   log_str("correlation_id", change->event.correlation_id));
-        metric_add(relay->referred, 1);
+        metric_add(relay->metrics.referred, 1);
         change->without_payload = true;
         code = publisher->ops->publish(publisher, partition, change, relay->current, err);
     }
@@ -182,7 +159,7 @@ static enum err_code publish(struct relay *relay, int32_t partition, struct chan
     } else if (code == ERR_OK && relay->too_large) {
         relay->too_large = false;
         relay->told_too_large = false;
-        metric_set(relay->blocked, 0);
+        metric_set(relay->metrics.blocked, 0);
         health_ok(relay->options.publisher_health);
     }
     return of_end(relay, END_PUBLISHER, code);
@@ -205,17 +182,26 @@ static enum err_code publish_traced(struct relay *relay, int32_t partition, stru
     return code;
 }
 
-/* ERR_LIMIT: the publisher is full; the change waits in `pending`. */
+/* What would wait until its stamp is too old is not stamped yet. */
+static bool is_late(const struct relay *relay, int32_t partition) {
+    return delay_us(&relay->delays[partition], clock_monotonic_us()) >
+           relay->options.fence_ms * 1000 / FENCE_PARTS;
+}
+
+/* ERR_LIMIT: the publisher is full, or late; the change waits in `pending`. */
 static enum err_code take_change(struct relay *relay, struct change *change, struct err *err) {
     struct transaction *t = transaction_of(relay, relay->current);
     const int32_t partition =
         hash_kafka_partition(change->event.stream_id, relay->options.partitions);
 
-    if (is_published(relay, partition, change)) {
-        metric_add(relay->skipped, 1);
+    if (tail_covers(&relay->tails[partition], change)) {
+        metric_add(relay->metrics.skipped, 1);
         t->events++;
         t->committed_at_us = change->committed_at_us;
         return ERR_OK;
+    }
+    if (is_late(relay, partition)) {
+        return ERR_LIMIT;
     }
     const enum err_code code = relay->trace != NULL ? publish_traced(relay, partition, change, err)
                                                     : publish(relay, partition, change, err);
@@ -224,7 +210,7 @@ static enum err_code take_change(struct relay *relay, struct change *change, str
         t->outstanding++;
         t->committed_at_us = change->committed_at_us;
         relay->in_flight++;
-        delay_given(&relay->delay, clock_monotonic_us());
+        delay_given(&relay->delays[partition], clock_monotonic_us());
     }
     return code;
 }
@@ -234,17 +220,14 @@ static void take_commit(struct relay *relay, const struct feed_item *item) {
 
     t->position = item->position;
     t->committed_at_us = item->committed_at_us;
-    metric_add(relay->transactions, 1);
-    metric_observe(relay->batch_size, t->events);
+    metric_add(relay->metrics.transactions, 1);
+    metric_observe(relay->metrics.batch_size, t->events);
     relay->current++;
     *transaction_of(relay, relay->current) = (struct transaction){0};
 }
 
-/* No more than fits; and what would wait until its stamp is too old is not stamped yet. */
 static bool is_full(const struct relay *relay) {
-    return relay->current - relay->oldest >= RELAY_TRANSACTIONS_MAX - 1 ||
-           delay_us(&relay->delay, clock_monotonic_us()) >
-               relay->options.fence_ms * 1000 / FENCE_PARTS;
+    return relay->current - relay->oldest >= RELAY_TRANSACTIONS_MAX - 1;
 }
 
 /* Takes what has arrived, up to a bound. `more`: the feed had not run dry. */
@@ -269,8 +252,9 @@ static enum err_code take_items(struct relay *relay, bool *more, struct err *err
         switch (relay->pending.kind) {
         case FEED_CHANGE:
             code = take_change(relay, &relay->pending.change, err);
+            /* Its slices live until the next call of next. */
+            relay->has_pending = code == ERR_LIMIT || code == ERR_INVALID;
             if (code == ERR_LIMIT) {
-                relay->has_pending = true; /* its slices live until the next call of next */
                 relay->holding_back = true;
                 return ERR_OK;
             }
@@ -333,13 +317,32 @@ static void close_both(struct relay *relay) {
     relay->options.feed->ops->close(relay->options.feed);
     relay->options.publisher->ops->close(relay->options.publisher);
     relay->running = false;
+    relay->parted = false;
+}
+
+/* Proves the feed meanwhile. ERR_CLOSED: a stop. */
+static enum err_code hold_feed(struct relay *relay, int64_t wait_ms, struct err *err) {
+    struct change_feed *feed = relay->options.feed;
+    const int64_t deadline_us = clock_monotonic_us() + wait_ms * 1000;
+    int64_t left_ms = wait_ms;
+
+    while (left_ms > 0) {
+        if (stop_wait_ms(relay->options.stop, left_ms < FENCE_LOOK_MS ? left_ms : FENCE_LOOK_MS)) {
+            return err_set(err, ERR_CLOSED, "stopping");
+        }
+        const enum err_code code = feed->ops->confirm(feed, 0, err);
+        if (code != ERR_OK) {
+            return of_end(relay, END_FEED, code);
+        }
+        left_ms = (deadline_us - clock_monotonic_us() + 999) / 1000;
+    }
+    return ERR_OK;
 }
 
 /* See relay.h. Keeps the feed attached meanwhile. */
 static enum err_code pass_fence(struct relay *relay, struct err *err) {
     struct change_feed *feed = relay->options.feed;
     const int64_t wait_ms = relay->options.fence_ms + CLOCK_SKEW_MS;
-    const int64_t deadline_us = clock_monotonic_us() + wait_ms * 1000;
 
     if (feed->ops->predecessor_gone(feed)) {
         return ERR_OK;
@@ -349,25 +352,7 @@ static enum err_code pass_fence(struct relay *relay, struct err *err) {
                    "taking over: what an earlier holder may still send is refused in %" PRId64
                    " ms at most",
                    wait_ms);
-    while (clock_monotonic_us() < deadline_us) {
-        if (stop_wait_ms(relay->options.stop, FENCE_LOOK_MS)) {
-            return err_set(err, ERR_CLOSED, "stopping");
-        }
-        const enum err_code code = feed->ops->confirm(feed, 0, err);
-        if (code != ERR_OK) {
-            return of_end(relay, END_FEED, code);
-        }
-    }
-    return ERR_OK;
-}
-
-static bool same_ends(const struct publish_mark *a, const struct publish_mark *b, int32_t count) {
-    for (int32_t p = 0; p < count; p++) {
-        if (a[p].present != b[p].present || a[p].offset != b[p].offset) {
-            return false;
-        }
-    }
-    return true;
+    return hold_feed(relay, wait_ms, err);
 }
 
 /* Only the holder of the feed reads the tails, until they stand still. */
@@ -384,7 +369,7 @@ static enum err_code read_tails(struct relay *relay, struct err *err) {
             return err_set(err, ERR_CLOSED, "stopping");
         }
         code = publisher->ops->read_tails(publisher, relay->tails, count, err);
-        if (code == ERR_OK && same_ends(before, relay->tails, relay->options.partitions)) {
+        if (code == ERR_OK && tails_agree(before, relay->tails, count)) {
             return ERR_OK;
         }
         if (code == ERR_OK) {
@@ -431,7 +416,7 @@ static enum err_code open_both(struct relay *relay, struct err *err) {
     relay->oldest = relay->current = 0;
     *transaction_of(relay, 0) = (struct transaction){0};
     relay->in_flight = 0;
-    relay->delay = (struct delay){0};
+    memset(relay->delays, 0, sizeof(relay->delays));
     publish_trace_reset(relay->trace);
     relay->idle_position = 0;
     relay->has_pending = false;
@@ -464,15 +449,17 @@ static int64_t note_failure(struct relay *relay, enum err_code code, const struc
     }
     const int64_t wait_ms = backoff_next_ms(backoff);
     relay->standing_by = false;
-    health_fail(health_of(relay, relay->failed), "%s", err->message);
-    metric_set(relay->blocked, relay->too_large ? 1 : 0);
+    health_fail(relay->failed == END_FEED ? relay->options.feed_health
+                                          : relay->options.publisher_health,
+                "%s", err->message);
+    metric_set(relay->metrics.blocked, relay->too_large ? 1 : 0);
     /* Waiting for a larger limit, once is enough. */
     const bool told = relay->too_large && relay->told_too_large;
     relay->told_too_large = relay->too_large;
     log_write(relay->options.log, told ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN,
               LOG_FIELDS(log_event("relay.interrupted"), log_cstr("class", err_name(code)),
                          log_err(err), log_i64("retry_in_ms", wait_ms)));
-    metric_add(relay->reconnects[relay->failed], 1);
+    metric_add(relay->metrics.reconnects[relay->failed], 1);
     return wait_ms;
 }
 
@@ -512,22 +499,72 @@ static void end(struct relay *relay) {
     close_both(relay);
 }
 
+/* See relay.h, invariant 4. Nothing is on its way, or the publisher is as good as before. */
+static bool can_part(const struct relay *relay, enum err_code code) {
+    const struct change_feed *feed = relay->options.feed;
+
+    return relay->running && relay->failed == END_PUBLISHER && relay->too_large &&
+           relay->has_pending && (relay->in_flight == 0 || code == ERR_INVALID) &&
+           feed->ops->catching_up(feed) != NULL;
+}
+
+static void recover(struct relay *relay, enum err_code code, struct err *err,
+                    struct backoff *backoff) {
+    struct publisher *publisher = relay->options.publisher;
+    const enum relay_end failed = relay->failed;
+
+    if (code == ERR_INVALID && relay->too_large && relay->running && !relay->parted) {
+        /* What came before it is not to be given up at each try. */
+        (void)await_deliveries(relay, BEFORE_TOO_LARGE_MS, NULL);
+        relay->failed = failed;
+    }
+    if (can_part(relay, code)) {
+        relay->parted = relay->in_flight == 0;
+        if (relay->parted) {
+            publisher->ops->close(publisher);
+        }
+        code = hold_feed(relay, note_failure(relay, code, err, backoff), err);
+        if (code == ERR_OK || code == ERR_CLOSED) {
+            return;
+        }
+    }
+    close_both(relay);
+    (void)stop_wait_ms(relay->options.stop, note_failure(relay, code, err, backoff));
+}
+
+/* What it can take may have changed. The tails are known: all that was sent was acknowledged. */
+static enum err_code reopen_publisher(struct relay *relay, struct err *err) {
+    struct publisher *publisher = relay->options.publisher;
+    struct change_feed *feed = relay->options.feed;
+    enum err_code code = of_end(relay, END_PUBLISHER, publisher->ops->open(publisher, err));
+
+    if (code == ERR_OK) {
+        relay->parted = false;
+        code = of_end(relay, END_FEED, feed->ops->confirm(feed, 0, err));
+    }
+    return code;
+}
+
+static enum err_code step(struct relay *relay, bool *more, struct err *err) {
+    *more = true; /* once opened, there may be something */
+    if (!relay->running) {
+        return open_both(relay, err);
+    }
+    const enum err_code code = relay->parted ? reopen_publisher(relay, err) : ERR_OK;
+
+    return code == ERR_OK ? turn(relay, more, err) : code;
+}
+
 void relay_run(struct relay *relay) {
     struct backoff backoff;
     struct err err = {0};
 
     backoff_init(&backoff, relay->options.retry_first_ms, relay->options.retry_cap_ms);
     while (!stop_requested(relay->options.stop)) {
-        bool more = true; /* once opened, there may be something */
-        const enum err_code code =
-            relay->running ? turn(relay, &more, &err) : open_both(relay, &err);
+        bool more = false;
+        const enum err_code code = step(relay, &more, &err);
         if (code != ERR_OK) {
-            if (code == ERR_INVALID && relay->too_large && relay->running) {
-                /* What came before it is not to be given up at each try. */
-                (void)await_deliveries(relay, BEFORE_TOO_LARGE_MS, NULL);
-            }
-            close_both(relay);
-            (void)stop_wait_ms(relay->options.stop, note_failure(relay, code, &err, &backoff));
+            recover(relay, code, &err, &backoff);
         } else {
             show_state(relay);
             if (!more) {
@@ -541,43 +578,13 @@ void relay_run(struct relay *relay) {
     end(relay);
 }
 
-static void register_metrics(struct relay *relay) {
-    struct metrics *m = relay->options.metrics;
-
-    relay->lag_bytes = metrics_gauge(m, "daybook_relay_lag_bytes", "",
-                                     "Log between what is confirmed and the newest.");
-    relay->lag_seconds = metrics_gauge(m, "daybook_relay_lag_seconds", "",
-                                       "Age of the oldest commit that is not in Kafka yet.");
-    relay->in_flight_gauge =
-        metrics_gauge(m, "daybook_relay_in_flight", "", "Records published and not acknowledged.");
-    relay->published = metrics_counter(m, "daybook_relay_events_published_total", "",
-                                       "Events acknowledged by Kafka.");
-    relay->skipped = metrics_counter(m, "daybook_relay_events_skipped_total", "",
-                                     "Events that were in the topic already.");
-    relay->referred = metrics_counter(m, "daybook_relay_payloads_left_out_total", "",
-                                      "Records published without their payload: too large.");
-    relay->blocked = metrics_gauge(m, "daybook_relay_blocked", "",
-                                   "1 while a record that the topic can't take holds up all.");
-    relay->transactions = metrics_counter(m, "daybook_relay_transactions_total", "",
-                                          "Transactions read from the log.");
-    relay->reconnects[END_FEED] =
-        metrics_counter(m, "daybook_relay_reconnects_total", "to=\"postgresql\"",
-                        "Times that feed and publisher were opened anew, by whose failure.");
-    relay->reconnects[END_PUBLISHER] =
-        metrics_counter(m, "daybook_relay_reconnects_total", "to=\"kafka\"",
-                        "Times that feed and publisher were opened anew, by whose failure.");
-    relay->batch_size = metrics_sizes(m, "daybook_relay_batch_size", "", "Events per transaction.");
-    relay->publish_seconds = metrics_latency(m, "daybook_relay_publish_seconds", "",
-                                             "From commit to Kafka's acknowledgement.");
-}
-
 struct relay *relay_new(const struct relay_options *options) {
     struct relay *relay = mem_zalloc(sizeof(*relay));
 
     relay->options = *options;
     relay->trace = publish_trace_new(options->tracer, options->topic);
     relay->ring = mem_array(RELAY_TRANSACTIONS_MAX, sizeof(relay->ring[0]));
-    register_metrics(relay);
+    relay_metrics_register(&relay->metrics, options->metrics);
     return relay;
 }
 

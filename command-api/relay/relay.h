@@ -8,13 +8,16 @@
  *  3. A change whose (incarnation, commit_lsn, seq) is not behind its partition's tail is in the
  *     topic: skipped.
  *  4. When the publisher or the feed fails, both are closed and opened anew, tails are read again:
- *     there is one way to begin, also after a failure.
+ *     there is one way to begin, also after a failure. But for a record that the topic can't take
+ *     while the feed catches up: nothing is confirmed before the table's end, so beginning anew
+ *     would publish all of it again at each try. The feed is held, the publisher alone is opened
+ *     anew, once nothing is on its way.
  *  5. Transactions in flight are bounded by RELAY_TRANSACTIONS_MAX, records by the publisher.
  *  6. Tails are read by the holder of the feed alone, behind the fence: when no record of an
  *     earlier holder can be appended any more. Only then does the holder's name replace that of the
  *     one before, so a take-over that is cut short leaves the wait to the next one.
  *  7. What was queued before a record that the topic can't take is delivered and confirmed before
- *     the ends are closed.
+ *     the ends are closed, if that takes no longer than BEFORE_TOO_LARGE_MS.
  *  8. Nothing waits without the feed's proving itself: a stamp is never older than the longest of
  *     confirm's own waits.
  *
@@ -50,7 +53,8 @@
  *  b. PostgreSQL's clock and the brokers' must agree within a second (CLOCK_SKEW_MS).
  *  c. Records that wait for a broker for longer than the fence are refused when it is back; the
  *     relay begins anew from the tails. A broker that is merely slow is given no more than it takes
- *     in time: while it is late by a quarter of the fence, nothing is published (delay.h).
+ *     in time: while a partition is late by a quarter of the fence, nothing more is published to
+ *     it (delay.h), nor what comes behind that in the log.
  */
 #ifndef DAYBOOK_COMMAND_API_RELAY_RELAY_H
 #define DAYBOOK_COMMAND_API_RELAY_RELAY_H

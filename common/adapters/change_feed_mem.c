@@ -15,8 +15,11 @@ struct feed_mem {
     size_t count;
     struct str payload; /* of what is added */
     uint64_t last_lsn;
-    size_t at;       /* next change */
-    bool commit_due; /* its transaction's commit comes next */
+    size_t at;    /* next change */
+    size_t later; /* from this change on, what comes at later_at_us */
+    int64_t later_ms;
+    int64_t later_at_us; /* monotonic */
+    bool commit_due;     /* its transaction's commit comes next */
     bool progress_due;
     bool open;
     bool broken;
@@ -26,8 +29,9 @@ struct feed_mem {
     _Atomic uint64_t confirms;
     atomic_bool held;
     uint64_t incarnation;
-    bool lost;     /* the place in the log: begin says ERR_CONFLICT once, then all comes again */
-    bool stranger; /* the holder before may still be alive */
+    bool lost; /* the place in the log: begin says ERR_CONFLICT once, then all comes again */
+    uint64_t catch_up_to; /* 0: it doesn't catch up; before this is confirmed, nothing is */
+    bool stranger;        /* the holder before may still be alive */
     int64_t ends[PUBLISHER_PARTITIONS_MAX];
     _Atomic uint64_t releases;
 };
@@ -45,6 +49,9 @@ static enum err_code feed_open(struct change_feed *feed, struct err *err) {
 
     if (self->held) {
         return err_set(err, ERR_FENCED, "held by somebody else");
+    }
+    if (self->later_ms > 0 && self->later_at_us == 0) {
+        self->later_at_us = clock_monotonic_us() + self->later_ms * 1000;
     }
     self->at = 0;
     while (self->at < self->count && self->changes[self->at].commit_lsn <= self->confirmed) {
@@ -70,10 +77,11 @@ static enum err_code feed_begin(struct change_feed *feed, const struct publish_m
         }
     }
     if (!self->lost) {
+        self->incarnation += self->catch_up_to > 0 ? 1 : 0;
         return ERR_OK;
     }
     self->lost = false;
-    self->incarnation++;
+    self->catch_up_to = self->last_lsn;
     self->confirmed = 0;
     self->open = false;
     return err_set(err, ERR_CONFLICT, "the place in the log is lost");
@@ -91,8 +99,7 @@ static int64_t feed_held_at_us(const struct change_feed *feed) {
 }
 
 static const char *feed_catching_up(const struct change_feed *feed) {
-    (void)feed;
-    return NULL;
+    return const_self_of(feed)->catch_up_to > 0 ? "the place in the log is lost" : NULL;
 }
 
 static void feed_release(struct change_feed *feed) {
@@ -124,6 +131,8 @@ static enum err_code feed_next(struct change_feed *feed, struct feed_item *item,
         item->position = self->changes[self->at - 1].commit_lsn;
         item->committed_at_us = self->changes[self->at - 1].committed_at_us;
         self->commit_due = false;
+    } else if (self->at == self->later && clock_monotonic_us() < self->later_at_us) {
+        return ERR_OK;
     } else if (self->at < self->count) {
         item->kind = FEED_CHANGE;
         item->change = self->changes[self->at++];
@@ -146,7 +155,10 @@ static enum err_code feed_confirm(struct change_feed *feed, uint64_t position, s
         return err_set(err, ERR_UNAVAILABLE, "the feed is closed");
     }
     assert(position <= self->last_lsn);
-    self->confirmed = position > self->confirmed ? position : self->confirmed;
+    if (position >= self->catch_up_to) {
+        self->catch_up_to = 0;
+        self->confirmed = position > self->confirmed ? position : self->confirmed;
+    }
     self->confirms++;
     return ERR_OK;
 }
@@ -200,6 +212,11 @@ struct change_feed *change_feed_mem_new(void) {
 
 void change_feed_mem_payload(struct change_feed *feed, const char *payload) {
     self_of(feed)->payload = str_from(payload);
+}
+
+void change_feed_mem_add_later(struct change_feed *feed, int64_t ms) {
+    self_of(feed)->later = self_of(feed)->count;
+    self_of(feed)->later_ms = ms;
 }
 
 void change_feed_mem_add(struct change_feed *feed, const char *const *stream_ids, size_t count) {

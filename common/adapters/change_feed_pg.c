@@ -106,6 +106,9 @@ static bool is_save_due(const struct feed_pg *self, bool at_once) {
 static enum err_code settle(struct feed_pg *self, bool at_once, struct err *err) {
     enum err_code code = ERR_OK;
 
+    if (self->own.remade) {
+        return ERR_OK; /* there is nothing to be sure of: see feed_confirm */
+    }
     relay_state_advance(&self->own, self->done);
     if (is_save_due(self, at_once)) {
         const bool ahead = self->done > self->own.confirmed;
@@ -118,11 +121,15 @@ static enum err_code settle(struct feed_pg *self, bool at_once, struct err *err)
     return code;
 }
 
-static enum err_code prove(struct feed_pg *self, int64_t max_age_us, struct err *err) {
+static const char *held_slot(const struct feed_pg *self) {
     const bool temporary = self->state == FEED_PLACE_LOST || self->state == FEED_CATCHING_UP;
+
+    return temporary ? self->catch_up.temporary : self->options.slot;
+}
+
+static enum err_code prove(struct feed_pg *self, int64_t max_age_us, struct err *err) {
     const enum err_code code =
-        relay_state_prove(&self->own, temporary ? self->catch_up.temporary : self->options.slot,
-                          PQbackendPID(self->pg), max_age_us, err);
+        relay_state_prove(&self->own, held_slot(self), PQbackendPID(self->pg), max_age_us, err);
 
     if (code == ERR_OK && self->own.wal_left != INT64_MAX) {
         metric_set(self->wal_left, self->own.wal_left);
@@ -329,9 +336,10 @@ static enum err_code feed_begin(struct change_feed *feed, const struct publish_m
                                 size_t count, struct err *err) {
     struct feed_pg *self = self_of(feed);
     struct err why = {0};
-    enum err_code code = self->state == FEED_CLOSED
-                             ? err_set(&why, ERR_UNAVAILABLE, "the feed is closed")
-                             : relay_state_claim(&self->own, &why);
+    enum err_code code =
+        self->state == FEED_CLOSED
+            ? err_set(&why, ERR_UNAVAILABLE, "the feed is closed")
+            : relay_state_claim(&self->own, held_slot(self), PQbackendPID(self->pg), &why);
 
     if (code == ERR_OK) {
         code = self->state == FEED_PLACE_LOST ? begin_catch_up(self, tails, count, &why)

@@ -82,7 +82,9 @@ static enum err_code read_row(struct relay_state *state, struct err *err) {
         state->predecessor_gone = state->released ||
                                   strcmp(state->predecessor, state->identity) == 0 ||
                                   process_identity_ended(state->predecessor);
-        if (!replication_parse_lsn(PQgetvalue(result, 0, 5), &state->confirmed)) {
+        state->confirmed_unknown = PQgetisnull(result, 0, 5) != 0;
+        if (!state->confirmed_unknown &&
+            !replication_parse_lsn(PQgetvalue(result, 0, 5), &state->confirmed)) {
             code = err_set(err, ERR_CORRUPT, "relay state: confirmed is no position");
         }
     }
@@ -110,21 +112,32 @@ enum err_code relay_state_take(struct relay_state *state, const char *url, int64
     return code;
 }
 
-enum err_code relay_state_claim(struct relay_state *state, struct err *err) {
-    const char *const values[] = {state->slot, state->identity,
+/* Who reads the row, sleeps, and wakes up after another holder has come and gone would find the
+ * name that it saw: so it must hold the slot at this very moment. */
+#define HELD \
+    " EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $4 AND active_pid = $5::integer)"
+
+enum err_code relay_state_claim(struct relay_state *state, const char *held, int pid,
+                                struct err *err) {
+    char backend[NUMBER_BYTES];
+    const char *const values[] = {state->slot,
+                                  state->identity,
                                   state->found ? state->predecessor : state->system,
+                                  held,
+                                  number(backend, (uint64_t)pid),
                                   state->released ? "t" : "f"};
     PGresult *result = NULL;
     enum err_code code =
         state->found
             ? run(state,
                   "UPDATE daybook.relay_state SET holder = $2, released = false,"
-                  " updated_at = now() WHERE slot = $1 AND holder = $3 AND released = $4",
-                  values, 4, &result, err)
+                  " updated_at = now() WHERE slot = $1 AND holder = $3 AND released = $6"
+                  " AND" HELD,
+                  values, 6, &result, err)
             : run(state,
-                  "INSERT INTO daybook.relay_state (slot, holder, system) VALUES ($1, $2, $3)"
-                  " ON CONFLICT (slot) DO NOTHING",
-                  values, 3, &result, err);
+                  "INSERT INTO daybook.relay_state (slot, holder, system, confirmed)"
+                  " SELECT $1, $2, $3, '0/0'::pg_lsn WHERE" HELD " ON CONFLICT (slot) DO NOTHING",
+                  values, 5, &result, err);
 
     if (code == ERR_OK) {
         if (strcmp(PQcmdTuples(result), "1") != 0) {
@@ -213,6 +226,16 @@ static enum err_code write_place(struct relay_state *state, struct err *err) {
     return code;
 }
 
+/* What is lost is not known: nothing is known to be in the topic. The slot is of no use from now
+ * on, whoever attaches it before it is gone. */
+static enum err_code forget_place(struct relay_state *state, struct err *err) {
+    state->confirmed = 0;
+    state->confirmed_unknown = false;
+    state->published_below = 0;
+    parse_offsets("{}", state->offsets);
+    return write_place(state, err);
+}
+
 /* How many of the topic's last events the table has. */
 static enum err_code count_known(struct relay_state *state, const char *ids, long *known,
                                  struct err *err) {
@@ -229,9 +252,11 @@ static enum err_code count_known(struct relay_state *state, const char *ids, lon
     return code;
 }
 
-/* How many partitions have a last event, and of how many the table has it. */
+/* How many partitions have a last event, and of how many the table has it. `news`: of those alone
+ * that end behind what is written down; what was, had been looked at. */
 static enum err_code find_tail_events(struct relay_state *state, const struct publish_mark *tails,
-                                      size_t count, long *wanted, long *known, struct err *err) {
+                                      size_t count, bool news, long *wanted, long *known,
+                                      struct err *err) {
     const struct timespec pause = {.tv_nsec = SHOW_UP_PAUSE_MS * 1000000L};
     struct buf ids;
     enum err_code code = ERR_OK;
@@ -241,7 +266,7 @@ static enum err_code find_tail_events(struct relay_state *state, const struct pu
     buf_init(&ids, PUBLISHER_PARTITIONS_MAX * (UUID_TEXT_BYTES + 1) + 8);
     buf_put_text(&ids, "{");
     for (size_t p = 0; p < count; p++) {
-        if (tails[p].present) {
+        if (tails[p].present && (!news || tails[p].offset > state->offsets[p])) {
             char text[UUID_TEXT_BYTES];
             uuid_format(text, &tails[p].event_id);
             buf_printf(&ids, "%s%s", (*wanted)++ > 0 ? "," : "", text);
@@ -284,11 +309,8 @@ static int64_t end_of(const struct publish_mark *tail) {
 static enum err_code note_lost_records(struct relay_state *state, size_t partition, int64_t end,
                                        struct err *err) {
     const int64_t wanted = state->offsets[partition];
+    const enum err_code code = forget_place(state, err);
 
-    /* What else is lost is not known: everything is published again. */
-    state->published_below = 0;
-    parse_offsets("{}", state->offsets);
-    const enum err_code code = write_place(state, err);
     return code != ERR_OK ? code
                           : err_set(err, ERR_CONFLICT,
                                     "partition %zu ends with offset %" PRId64 ", record %" PRId64
@@ -296,21 +318,28 @@ static enum err_code note_lost_records(struct relay_state *state, size_t partiti
                                     partition, end, wanted);
 }
 
-/* Somebody else's hand: what lies before the slot may not be in the topic. */
-static enum err_code check_slot(const struct relay_state *state, uint64_t slot_confirmed,
+/* Somebody else's hand, or a place that was forgotten: what lies before the slot may not be in the
+ * topic. */
+static enum err_code check_slot(struct relay_state *state, uint64_t slot_confirmed,
                                 struct err *err) {
     char stands[LSN_TEXT_BYTES];
     char confirmed[LSN_TEXT_BYTES];
 
+    if (state->confirmed_unknown) { /* so an earlier version of the relay has moved it */
+        state->confirmed_unknown = false;
+        state->confirmed = slot_confirmed;
+        state->dirty = true;
+    }
     if (slot_confirmed <= state->confirmed) {
         return ERR_OK;
     }
     (void)replication_format_lsn(stands, slot_confirmed);
     return state->confirmed == 0
-               ? err_set(err, ERR_CONFLICT,
-                         "slot %s stands at %s and no relay has ever confirmed anything there: it "
-                         "was made by hand",
-                         state->slot, stands)
+               ? err_set(
+                     err, ERR_CONFLICT,
+                     "slot %s stands at %s and nothing before that is known to be in the topic: "
+                     "it was made by hand, or is left over from a place that was lost",
+                     state->slot, stands)
                : err_set(
                      err, ERR_CONFLICT,
                      "slot %s stands at %s, the relay has confirmed %s: it was advanced or made "
@@ -345,7 +374,7 @@ enum err_code relay_state_compare(struct relay_state *state, uint64_t slot_confi
     }
     long wanted = 0;
     long known = 0;
-    enum err_code code = find_tail_events(state, tails, count, &wanted, &known, err);
+    enum err_code code = find_tail_events(state, tails, count, true, &wanted, &known, err);
     if (code == ERR_OK) {
         code = check_owner(state, wanted, known, err);
     }
@@ -365,7 +394,7 @@ enum err_code relay_state_reincarnate(struct relay_state *state, const struct pu
                                       size_t count, bool *restored, struct err *err) {
     long wanted = 0;
     long known = 0;
-    enum err_code code = find_tail_events(state, tails, count, &wanted, &known, err);
+    enum err_code code = find_tail_events(state, tails, count, false, &wanted, &known, err);
 
     if (code == ERR_OK) {
         code = check_owner(state, wanted, known, err);
@@ -407,9 +436,7 @@ int64_t relay_state_published(struct relay_state *state, int32_t partition, int6
 }
 
 enum err_code relay_state_forget(struct relay_state *state, struct err *err) {
-    state->published_below = 0;
-    parse_offsets("{}", state->offsets);
-    const enum err_code code = write_place(state, err);
+    const enum err_code code = forget_place(state, err);
 
     return code != ERR_OK ? code
                           : err_set(err, ERR_CONFLICT,
@@ -430,10 +457,13 @@ void relay_state_advance(struct relay_state *state, uint64_t position) {
 }
 
 enum err_code relay_state_save(struct relay_state *state, uint64_t confirmed, struct err *err) {
+    const uint64_t before = state->confirmed;
+
     state->confirmed = confirmed;
     const enum err_code code = write_place(state, err);
-
-    if (code == ERR_OK) {
+    if (code != ERR_OK) {
+        state->confirmed = before; /* the server is told what is written, nothing else */
+    } else {
         state->dirty = false;
         state->saved_at_us = clock_monotonic_us();
     }

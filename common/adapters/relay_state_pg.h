@@ -12,7 +12,9 @@
  *  3. held_at_us is the server's time at the start of a statement that then found our backend
  *     holding the slot. Every proof of an earlier holder is older than its successor's first.
  *  4. The slot is never confirmed beyond `confirmed`, and that is never beyond what is in the topic
- *     or none of ours. A slot that stands further was moved or made by somebody else.
+ *     or none of ours. A slot that stands further was moved or made by somebody else, or belongs to
+ *     a place that was given up: who gives one up writes 0 first, and only the end of a catch-up
+ *     writes something else.
  *  5. The row names who may have records on their way. A name is replaced only after those of its
  *     owner can no longer land (relay.h, the fence), by whoever saw it there.
  *  6. Every write is durable here before it counts: a crash of the server that undid one could take
@@ -48,7 +50,8 @@ struct relay_state {
     bool predecessor_gone;
 
     /* As written. */
-    uint64_t confirmed; /* 0: nothing was ever */
+    uint64_t confirmed;     /* 0: nothing is known to be in the topic */
+    bool confirmed_unknown; /* not written: the row is an earlier version's, the slot is trusted */
     uint64_t incarnation;
     uint64_t published_below;
     int64_t offsets[PUBLISHER_PARTITIONS_MAX]; /* -1: none */
@@ -81,8 +84,9 @@ MUST_CHECK enum err_code relay_state_take(struct relay_state *state, const char 
 MUST_CHECK enum err_code relay_state_prove(struct relay_state *state, const char *held, int pid,
                                            int64_t max_age_us, struct err *err);
 /* Puts our name in the row: no record of an earlier holder can land any more. Before anything is
- * written. ERR_FENCED: somebody else did since relay_state_take. */
-MUST_CHECK enum err_code relay_state_claim(struct relay_state *state, struct err *err);
+ * written. ERR_FENCED: somebody else did since relay_state_take, or `pid` doesn't hold `held`. */
+MUST_CHECK enum err_code relay_state_claim(struct relay_state *state, const char *held, int pid,
+                                           struct err *err);
 /* ERR_CONFLICT: slot, log and topic don't fit together, and why. Written down, so that a catch-up
  * begins where it must. On ERR_OK the topic's ends are taken over. */
 MUST_CHECK enum err_code relay_state_compare(struct relay_state *state, uint64_t slot_confirmed,

@@ -9,181 +9,9 @@
 #include <string.h>
 
 #include "../support/environment.h"
-#include "common/adapters/change_feed_pg.h"
-#include "common/base/clock.h"
+#include "feed_fixture.h"
 
-enum { PARTITIONS = 6, EVENTS_MAX = 3000, SQL_BYTES = 2048 };
-
-static struct metrics *metrics;
-static struct change_feed *feed;
-static PGconn *admin;
-static char slot[64];
-static char stream[96];
-static char other_stream[96];
-
-static void sql(PGconn *pg, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void sql(PGconn *pg, const char *format, ...) {
-    char text[SQL_BYTES];
-    va_list args;
-
-    va_start(args, format);
-    const int len = vsnprintf(text, sizeof(text), format, args);
-    va_end(args);
-    cr_assert_lt(len, SQL_BYTES);
-    PGresult *result = PQexec(pg, text);
-    const ExecStatusType status = PQresultStatus(result);
-    cr_assert(status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK, "%s: %s", text,
-              PQerrorMessage(pg));
-    PQclear(result);
-}
-
-static PGconn *connect_as(const char *url_variable) {
-    PGconn *pg = PQconnectdb(stack_environment(url_variable));
-
-    cr_assert_eq(PQstatus(pg), CONNECTION_OK, "%s", PQerrorMessage(pg));
-    return pg;
-}
-
-static struct change_feed *make(const char *slot_name, const char *publication) {
-    return change_feed_pg_new(&(struct change_feed_pg_options){
-        .url = stack_environment("DAYBOOK_TEST_RELAY_URL"),
-        .slot = slot_name,
-        .publication = publication,
-        .connect_timeout_ms = 5000,
-        .metrics = metrics,
-    });
-}
-
-/* As if an earlier relay had left the slot where it stands: it is trusted. */
-static void note_slot(void) {
-    sql(admin,
-        "INSERT INTO daybook.relay_state (slot, system, holder, released, confirmed)"
-        " SELECT slot_name, system_identifier, 'nobody', true, confirmed_flush_lsn"
-        " FROM pg_control_system(), pg_replication_slots WHERE slot_name = '%s'",
-        slot);
-}
-
-/* Makes the slot here, so that no test begins with catching up on what others have written. */
-static void set_up(void) {
-    (void)snprintf(slot, sizeof(slot), "feed_%lld", (long long)(clock_wall_us() % 1000000000));
-    (void)snprintf(stream, sizeof(stream), "%s", fresh_id("feed"));
-    (void)snprintf(other_stream, sizeof(other_stream), "%s", fresh_id("other"));
-    metrics = metrics_new();
-    admin = connect_as("DAYBOOK_TEST_SUPERUSER_URL");
-    sql(admin, "SELECT pg_create_logical_replication_slot('%s', 'pgoutput')", slot);
-    note_slot();
-    feed = make(slot, "daybook_events");
-}
-
-static void tear_down(void) {
-    feed->ops->free(feed);
-    sql(admin,
-        "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots"
-        " WHERE slot_name LIKE '%s%%' AND active",
-        slot);
-    sql(admin,
-        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
-        " WHERE slot_name LIKE '%s%%'",
-        slot);
-    sql(admin, "DELETE FROM daybook.relay_state WHERE slot LIKE '%s%%'", slot);
-    PQfinish(admin);
-    metrics_free(metrics);
-}
-
-TestSuite(change_feed_pg, .init = set_up, .fini = tear_down, .timeout = 60);
-
-/* --- steps --- */
-
-/* Inserts versions first … last of the test's stream: a story that projectors understand, since the
- * stack under test posts it too. `extra`: an SQL expression for a member more in version 1. */
-static void insert_into(PGconn *pg, const char *id, int first, int last, const char *extra) {
-    sql(pg,
-        "INSERT INTO daybook.events (event_id, aggregate_type, stream_id, version, event_type,"
-        " schema_version, payload, recorded_at) SELECT gen_random_uuid(), 'account', '%s', v,"
-        " CASE v WHEN 1 THEN 'AccountCreated' ELSE 'MoneyDeposited' END, 1,"
-        " CASE v WHEN 1 THEN json_build_object('currency', 'USD', 'extra', %s) ELSE"
-        " json_build_object('amount_minor', 1, 'balance_minor', v - 1, 'currency', 'USD') END,"
-        " now() FROM generate_series(%d, %d) v",
-        id, extra, first, last);
-}
-
-static void insert(PGconn *pg, int first, int last, const char *extra) {
-    insert_into(pg, stream, first, last, extra);
-}
-
-struct seen {
-    int64_t versions[EVENTS_MAX];
-    uint64_t lsns[EVENTS_MAX];
-    uint32_t seqs[EVENTS_MAX];
-    bool of_other[EVENTS_MAX];
-    size_t count;
-    size_t commits; /* of transactions with changes of ours */
-    uint64_t position;
-    uint64_t progress;
-    size_t payload_len;
-};
-
-static void open_feed(void) {
-    struct err err = {0};
-
-    static const struct publish_mark tails[PARTITIONS];
-
-    cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
-    cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_OK, "%s", err.message);
-}
-
-/* The server needs a moment to see that the holder has gone. */
-static void let_go(void) {
-    feed->ops->close(feed);
-    sql(admin,
-        "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots"
-        " WHERE slot_name = '%s' AND active",
-        slot);
-}
-
-static void note_change(struct seen *seen, const struct change *change) {
-    const bool of_other = str_eq(change->event.stream_id, str_from(other_stream));
-
-    if (!of_other && !str_eq(change->event.stream_id, str_from(stream))) {
-        return; /* the stack under test is alive */
-    }
-    cr_assert_lt(seen->count, EVENTS_MAX);
-    seen->of_other[seen->count] = of_other;
-    seen->versions[seen->count] = change->event.version;
-    seen->lsns[seen->count] = change->commit_lsn;
-    seen->seqs[seen->count] = change->seq;
-    seen->payload_len = change->event.payload.len;
-    seen->count++;
-}
-
-/* Reads until `count` changes of ours and their commit have come. */
-static void read_changes(struct seen *seen, size_t count) {
-    const double deadline = now_seconds() + 30;
-    struct feed_item item;
-    struct err err = {0};
-    size_t noted = seen->count;
-
-    while (seen->count < count || noted < count) {
-        cr_assert_eq(feed->ops->next(feed, &item, &err), ERR_OK, "%s", err.message);
-        cr_assert_lt(now_seconds(), deadline, "%zu of %zu", seen->count, count);
-        if (item.kind == FEED_CHANGE) {
-            note_change(seen, &item.change);
-        } else if (item.kind == FEED_COMMIT) {
-            seen->position = item.position;
-            seen->commits += seen->count > noted ? 1 : 0;
-            noted = seen->count;
-        } else if (item.kind == FEED_PROGRESS) {
-            seen->progress = item.position;
-        }
-    }
-}
-
-static void expect_versions(const struct seen *seen, size_t count) {
-    cr_assert_eq(seen->count, count);
-    for (size_t i = 0; i < count; i++) {
-        cr_assert_eq(seen->versions[i], (int64_t)i + 1, "at %zu: %d", i, (int)seen->versions[i]);
-    }
-}
+TestSuite(change_feed_pg, .init = feed_set_up, .fini = feed_tear_down, .timeout = 60);
 
 /* --- the log --- */
 
@@ -306,7 +134,7 @@ Test(change_feed_pg, an_idle_slot_advances_over_foreign_log) {
 /* --- slot and publication --- */
 
 Test(change_feed_pg, only_one_holds_the_slot) {
-    struct change_feed *second = make(slot, "daybook_events");
+    struct change_feed *second = make_feed(slot, "daybook_events");
     struct err err = {0};
 
     open_feed();
@@ -320,7 +148,7 @@ Test(change_feed_pg, only_one_holds_the_slot) {
 }
 
 Test(change_feed_pg, a_missing_publication_is_named) {
-    struct change_feed *other = make(slot, "no_such_'publication");
+    struct change_feed *other = make_feed(slot, "no_such_'publication");
     struct err err = {0};
 
     cr_assert_eq(other->ops->open(other, &err), ERR_INVALID);
@@ -334,7 +162,7 @@ Test(change_feed_pg, a_slot_of_another_plug_in_is_refused) {
 
     (void)snprintf(name, sizeof(name), "%s_other", slot);
     sql(admin, "SELECT pg_create_logical_replication_slot('%s', 'test_decoding')", name);
-    struct change_feed *other = make(name, "daybook_events");
+    struct change_feed *other = make_feed(name, "daybook_events");
     cr_assert_eq(other->ops->open(other, &err), ERR_INVALID);
     cr_assert_not_null(strstr(err.message, name), "%s", err.message);
     other->ops->free(other);
@@ -360,62 +188,6 @@ Test(change_feed_pg, a_missing_slot_is_caught_up_from_the_table) {
                   "marks ascend");
     }
     cr_assert_eq(confirmed_in_slot() > 0, true);
-}
-
-/* --- the place --- */
-
-static void expect_lost(const char *why) {
-    static const struct publish_mark tails[PARTITIONS];
-    static struct seen seen;
-    struct err err = {0};
-
-    cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
-    cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_CONFLICT);
-    cr_assert_not_null(strstr(err.message, why), "%s", err.message);
-    open_feed();
-    cr_assert_not_null(strstr(feed->ops->catching_up(feed), why));
-    read_changes(&seen, 5);
-    expect_versions(&seen, 5);
-}
-
-Test(change_feed_pg, a_slot_advanced_by_hand_is_a_lost_place) {
-    open_feed();
-    let_go();
-    insert(admin, 1, 5, "1");
-    sql(admin, "SELECT pg_replication_slot_advance('%s', pg_current_wal_lsn())", slot);
-    expect_lost("by hand");
-}
-
-Test(change_feed_pg, a_slot_made_anew_by_hand_is_a_lost_place) {
-    open_feed();
-    let_go();
-    sql(admin, "SELECT pg_drop_replication_slot('%s')", slot);
-    insert(admin, 1, 5, "1");
-    sql(admin, "SELECT pg_create_logical_replication_slot('%s', 'pgoutput')", slot);
-    expect_lost("by hand");
-}
-
-Test(change_feed_pg, a_slot_of_which_nothing_is_known_is_a_lost_place) {
-    sql(admin, "DELETE FROM daybook.relay_state WHERE slot = '%s'", slot);
-    sql(admin, "SELECT pg_drop_replication_slot('%s')", slot);
-    insert(admin, 1, 5, "1");
-    sql(admin, "SELECT pg_create_logical_replication_slot('%s', 'pgoutput')", slot);
-    expect_lost("no relay has ever confirmed");
-}
-
-/* Another cluster's positions say nothing of this one's. */
-Test(change_feed_pg, a_slot_of_another_cluster_is_a_lost_place) {
-    insert(admin, 1, 5, "1");
-    sql(admin, "SELECT pg_replication_slot_advance('%s', pg_current_wal_lsn())", slot);
-    sql(admin,
-        "UPDATE daybook.relay_state SET system = '1', confirmed = 'FFFF/0',"
-        " published_below = '9000000000' WHERE slot = '%s'",
-        slot);
-    expect_lost("no relay has ever confirmed");
-    sql(admin,
-        "DO $$ BEGIN ASSERT (SELECT system = system_identifier::text FROM pg_control_system(),"
-        " daybook.relay_state WHERE slot = '%s'); END $$",
-        slot);
 }
 
 /* --- the holder --- */
@@ -447,6 +219,23 @@ Test(change_feed_pg, who_was_overtaken_before_it_began_stands_by) {
     cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
     sql(admin, "UPDATE daybook.relay_state SET holder = 'a/faster/one/1' WHERE slot = '%s'", slot);
     cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_FENCED, "%s", err.message);
+}
+
+/* The name that it saw may stand there again, after another one has come and gone. */
+Test(change_feed_pg, who_has_lost_the_slot_claims_nothing) {
+    static const struct publish_mark tails[PARTITIONS];
+    struct err err = {0};
+
+    cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
+    sql(admin,
+        "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots"
+        " WHERE slot_name = '%s' AND active",
+        slot);
+    cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_FENCED, "%s", err.message);
+    sql(admin,
+        "DO $$ BEGIN ASSERT (SELECT holder = 'nobody' FROM daybook.relay_state"
+        " WHERE slot = '%s'); END $$",
+        slot);
 }
 
 /* What an earlier holder had published, but not written down, is part of what must be there. */

@@ -10,6 +10,7 @@
 #include "common/adapters/change_feed_mem.h"
 #include "common/adapters/publisher_mem.h"
 #include "common/base/clock.h"
+#include "common/base/hash.h"
 
 enum { PARTITIONS = 6, LIMIT_MS = 5000, FENCE_MS = 100 };
 
@@ -249,6 +250,48 @@ Test(relay, tells_the_feed_that_it_lives_while_it_holds_back) {
     cr_assert_eq(postgresql_failures(), 0);
 }
 
+/* What would become too old on its way is not given away: the fence would refuse it. */
+Test(relay, gives_nothing_more_to_a_partition_that_is_late) {
+    static const char *const ids[] = {"a"};
+    struct metric_gauge *in_flight =
+        metrics_gauge(fixture.metrics, "daybook_relay_in_flight", "", "");
+
+    change_feed_mem_add(fixture.feed, ids, 1);
+    change_feed_mem_add_later(fixture.feed, FENCE_MS);
+    change_feed_mem_add(fixture.feed, ids, 1);
+    publisher_mem_acknowledge(fixture.publisher, 0);
+    start();
+    const int64_t until_us = clock_monotonic_us() + 3 * FENCE_MS * INT64_C(1000);
+    await_at_least(confirms, 5);
+    while (clock_monotonic_us() < until_us) {
+        (void)stop_wait_ms(fixture.stop, 10);
+    }
+    finish();
+    cr_assert_eq(metric_gauge_value(in_flight), 1, "the second one waits");
+}
+
+/* One slow leader is not hidden by the others. */
+Test(relay, a_partition_is_late_for_itself) {
+    static const char *const ids[] = {"a", "b"};
+    struct metric_gauge *in_flight =
+        metrics_gauge(fixture.metrics, "daybook_relay_in_flight", "", "");
+
+    cr_assert_neq(hash_kafka_partition(STR("a"), PARTITIONS),
+                  hash_kafka_partition(STR("b"), PARTITIONS));
+    change_feed_mem_add(fixture.feed, ids, 1);
+    change_feed_mem_add_later(fixture.feed, FENCE_MS);
+    change_feed_mem_add(fixture.feed, ids + 1, 1);
+    change_feed_mem_add(fixture.feed, ids, 1);
+    publisher_mem_acknowledge(fixture.publisher, 0);
+    start();
+    const int64_t until_us = clock_monotonic_us() + 3 * FENCE_MS * INT64_C(1000);
+    while (clock_monotonic_us() < until_us) {
+        (void)stop_wait_ms(fixture.stop, 10);
+    }
+    finish();
+    cr_assert_eq(metric_gauge_value(in_flight), 2, "the other one is given its own");
+}
+
 /* --- who may publish --- */
 
 Test(relay, stands_by_while_another_holds_the_feed_and_takes_over) {
@@ -352,6 +395,32 @@ Test(relay, publishes_what_comes_before_a_record_that_is_too_large) {
     finish();
     cr_assert(named);
     expect_each_once_in_order(2);
+}
+
+/* From the table nothing is confirmed before its end: beginning anew would publish all of it again
+ * at each try. */
+Test(relay, waits_in_its_place_for_a_record_that_is_too_large_while_catching_up) {
+    add(2);
+    change_feed_mem_payload(fixture.feed, "{\"larger\": true}");
+    add(1);
+    change_feed_mem_lose_place(fixture.feed);
+    publisher_mem_refuse(fixture.publisher, 10);
+    publisher_mem_delay(fixture.publisher, 3);
+    start();
+    await_at_least(kafka_failures, 5);
+    const bool named = health_says("too large");
+    const uint64_t proofs = confirms();
+    await_at_least(kafka_failures, kafka_failures() + 2);
+    const bool proven = confirms() > proofs;
+    publisher_mem_refuse(fixture.publisher, 0);
+    await_at_least(confirmed, 30);
+    const bool ready = health_says("\"status\":\"ready\"");
+    finish();
+    cr_assert(named);
+    cr_assert(proven, "the feed is held meanwhile");
+    cr_assert(ready);
+    expect_each_once_in_order(3);
+    cr_assert_eq(postgresql_failures(), 1, "the lost place");
 }
 
 Test(relay, leaves_the_payload_out_when_that_was_chosen) {
