@@ -203,7 +203,6 @@ static enum err_code tap_poll(struct event_reader *reader, int64_t wait_ms,
                               struct err *err) {
     struct tap *tap = tap_of(reader);
     struct reader_hub *hub = tap->hub;
-    enum err_code code = ERR_OK;
 
     *count = 0;
     hub_lock(hub);
@@ -215,18 +214,16 @@ static enum err_code tap_poll(struct event_reader *reader, int64_t wait_ms,
         hub_wait(hub, &tap->wake, wait_ms);
         tap->waiting = false;
     }
-    *count = take_queued(tap, out, max);
-    if (*count == 0) {
-        code = check_position(tap, err);
-    } else {
-        tap->beyond_at_us = 0;
-        if (hub->held_up) {
-            (void)pthread_cond_signal(&hub->work);
-        }
+    /* Also while records of other partitions come. */
+    const enum err_code code = check_position(tap, err);
+    *count = code == ERR_OK ? take_queued(tap, out, max) : 0;
+    if (*count > 0 && hub->held_up) {
+        (void)pthread_cond_signal(&hub->work);
     }
     const bool shared = tap->shared;
     hub_unlock(hub);
-    return *count > 0 || shared ? code : poll_own(tap, wait_ms, out, max, count, err);
+    return *count > 0 || shared || code != ERR_OK ? code
+                                                  : poll_own(tap, wait_ms, out, max, count, err);
 }
 
 static void tap_release(struct event_reader *reader, struct consumed_record *records,
