@@ -18,8 +18,10 @@
  *     one before, so a take-over that is cut short leaves the wait to the next one.
  *  7. What was queued before a record that the topic can't take is delivered and confirmed before
  *     the ends are closed, if that takes no longer than BEFORE_TOO_LARGE_MS.
- *  8. Nothing waits without the feed's proving itself: a stamp is never older than the longest of
- *     confirm's own waits.
+ *  8. What waits proves the feed meanwhile, but for opening the publisher and one reading of the
+ *     tails: when brokers take longer for that than the server waits for a sign of life, it gives
+ *     the slot away, and the feed says so when it is to begin. Beginning proves anew: a stamp is
+ *     never older than the longest of confirm's own waits.
  *
  *   closed ──▶ feed open ──▶ fence passed ──▶ publisher open ──▶ tails settled ──▶ feed begun
  *     ▲            └─ held by another: stand by ──▶ closed                             │

@@ -8,7 +8,7 @@ bool tail_covers(const struct publish_mark *tail, const struct change *change) {
 
 bool tails_agree(const struct publish_mark *a, const struct publish_mark *b, size_t count) {
     for (size_t p = 0; p < count; p++) {
-        if (a[p].present != b[p].present || a[p].offset != b[p].offset) {
+        if (a[p].present != b[p].present || a[p].offset != b[p].offset || a[p].end != b[p].end) {
             return false;
         }
     }

@@ -28,6 +28,13 @@ static enum err_code open_snapshot(struct catch_up *self, const char *url, int64
     enum err_code code = replication_connect(url, false, timeout_ms, &self->reader, err);
 
     if (code == ERR_OK) {
+        /* Looking through the table ends soon after us, and waits for us as long as it takes. */
+        code = read_text(self,
+                         "SELECT set_config('client_connection_check_interval', '2s', false),"
+                         " set_config('idle_in_transaction_session_timeout', '0', false)",
+                         NULL, err);
+    }
+    if (code == ERR_OK) {
         code = read_text(self, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NULL, err);
     }
     if (code == ERR_OK) {
@@ -189,9 +196,6 @@ void catch_up_close(struct catch_up *self) {
     PQclear(self->arriving);
     self->arriving = NULL;
     if (self->reader != NULL) {
-        if (self->asked) {
-            replication_cancel(self->reader); /* a look through the table would go on without us */
-        }
         PQfinish(self->reader);
         self->reader = NULL;
     }

@@ -490,6 +490,9 @@ enum err_code kafka_topic_read_tails(const struct kafka_topic *topic, struct pub
     if (code == ERR_OK) {
         code = read_ends(topic, reader, tails, marks, count, waiting, err);
     }
+    for (size_t p = 0; p < count; p++) {
+        marks[p].end = tails[p].high;
+    }
     rd_kafka_destroy(reader);
     return code;
 }

@@ -354,6 +354,7 @@ static void take_over_ends(struct relay_state *state, const struct publish_mark 
             state->offsets[p] = end_of(&tails[p]);
             state->dirty = true;
         }
+        state->next[p] = tails[p].end > state->offsets[p] ? tails[p].end : state->offsets[p] + 1;
     }
 }
 
@@ -432,7 +433,7 @@ int64_t relay_state_published(struct relay_state *state, int32_t partition, int6
     }
     state->remade = state->remade || offset <= end;
     state->offsets[partition] = offset > end ? offset : end;
-    return first && offset > end + 1 ? offset - end - 1 : 0;
+    return first && offset > state->next[partition] ? offset - state->next[partition] : 0;
 }
 
 enum err_code relay_state_forget(struct relay_state *state, struct err *err) {

@@ -57,6 +57,7 @@ struct relay_state {
     int64_t offsets[PUBLISHER_PARTITIONS_MAX]; /* -1: none */
 
     /* The topic while it is written to. */
+    int64_t next[PUBLISHER_PARTITIONS_MAX];  /* the offset of the first record of this run */
     bool appended[PUBLISHER_PARTITIONS_MAX]; /* something, in this run */
     bool remade;                             /* an offset came again: it was made anew */
 

@@ -74,7 +74,8 @@ enum err_code replication_error(const PGresult *result, const char *what, struct
     return err_set(err, code, "%s: %.*s", what, STR_ARG(why));
 }
 
-void replication_cancel(PGconn *pg) {
+/* Ends what the backend is doing; a connection that can't be asked is left alone. */
+static void cancel_running(PGconn *pg) {
     char text[256];
     PGcancel *cancel = PQgetCancel(pg);
 
@@ -86,7 +87,7 @@ void replication_cancel(PGconn *pg) {
 
 static enum err_code timed_out(PGconn *pg, const char *what, int64_t wait_ms, struct err *err) {
     /* A backend that waits for other transactions would not notice that we are gone. */
-    replication_cancel(pg);
+    cancel_running(pg);
     return err_set(err, ERR_TIMEOUT, "%s: no answer within %" PRId64 " ms", what, wait_ms);
 }
 

@@ -29,8 +29,6 @@ MUST_CHECK enum err_code replication_run_params(PGconn *pg, const char *sql,
                                                 const char *const *values, int count,
                                                 const char *what, int64_t wait_ms, PGresult **out,
                                                 struct err *err);
-/* Ends what the backend is doing; a connection that can't be asked is left alone. */
-void replication_cancel(PGconn *pg);
 /* A result that is an error, as a class. */
 enum err_code replication_error(const PGresult *result, const char *what, struct err *err);
 /* The first line of libpq's message. */

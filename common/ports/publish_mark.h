@@ -13,8 +13,9 @@ struct publish_mark {
     uint64_t incarnation; /* of the log; marks of different incarnations don't compare by place */
     uint64_t commit_lsn;
     uint32_t seq;
-    bool present; /* false: the partition is empty, nothing else counts */
+    bool present; /* false: the partition is empty, nothing else but `end` counts */
     int64_t offset;
+    int64_t end; /* the next record's offset; of an emptied partition too; 0: none, or not told */
     struct uuid event_id;
 };
 

@@ -268,6 +268,19 @@ Test(change_feed_pg, the_topics_ends_are_taken_over) {
         slot);
 }
 
+/* Records that were deleted are none that the broker did not show. */
+Test(change_feed_pg, an_emptied_partition_goes_on_where_it_ended) {
+    const struct publish_mark tails[PARTITIONS] = {{.end = 7}};
+    struct err err = {0};
+
+    cr_assert_eq(feed->ops->open(feed, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(feed->ops->begin(feed, tails, PARTITIONS, &err), ERR_OK, "%s", err.message);
+    feed->ops->published(feed, 0, 7);
+    cr_assert_eq(metric_counter_value(
+                     metrics_counter(metrics, "daybook_relay_unseen_records_total", "", "")),
+                 0);
+}
+
 /* --- catching up --- */
 
 /* The backend that reads the table stands still, as one that looks through a very large one does:
