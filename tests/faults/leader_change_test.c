@@ -17,20 +17,9 @@ enum { PORT = 17985, RATE = 2000, LIMIT_MS = 90000, SECOND = 2, LOAD_MS = 700 };
 
 static struct relay_process relay;
 
-static void pause_ms(long ms) {
-    const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-
-    (void)nanosleep(&pause, NULL);
-}
-
 static void set_up(void) {
-    static char slot[64];
-    static char topic[64];
-
     fault_begin();
-    (void)snprintf(slot, sizeof(slot), "%s", fresh_name("leader"));
-    (void)snprintf(topic, sizeof(topic), "%s", fresh_name("leader"));
-    relay = (struct relay_process){.slot = slot, .topic = topic, .port = PORT};
+    relay = relay_fresh("leader", PORT);
 }
 
 static void tear_down(void) {

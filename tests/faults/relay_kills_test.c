@@ -37,12 +37,6 @@ static unsigned random_below(unsigned limit) {
     return (unsigned)(random_state >> 33) % limit;
 }
 
-static void pause_ms(long ms) {
-    const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-
-    (void)nanosleep(&pause, NULL);
-}
-
 static long number_from(const char *name, long otherwise) {
     const char *value = getenv(name);
 
@@ -50,13 +44,10 @@ static long number_from(const char *name, long otherwise) {
 }
 
 static void set_up(void) {
-    static char slot[64];
-    static char topic[64];
-
-    (void)snprintf(slot, sizeof(slot), "%s", fresh_name("kills"));
-    (void)snprintf(topic, sizeof(topic), "%s", fresh_name("kills"));
-    for (int i = 0; i < RELAYS; i++) {
-        relays[i] = (struct relay_process){.slot = slot, .topic = topic, .port = PORT + i};
+    relays[0] = relay_fresh("kills", PORT);
+    for (int i = 1; i < RELAYS; i++) {
+        relays[i] = relays[0];
+        relays[i].port = PORT + i;
     }
 }
 

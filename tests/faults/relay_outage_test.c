@@ -19,23 +19,12 @@ enum { GROWTH_KIB_MAX = 32 * 1024, DEPOSIT_MS_MAX = 5000 };
 
 static struct relay_process relay;
 
-static void pause_ms(long ms) {
-    const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-
-    (void)nanosleep(&pause, NULL);
-}
-
 static void set_up(void) {
-    static char slot[64];
-    static char topic[64];
-
-    (void)snprintf(slot, sizeof(slot), "%s", fresh_name("outage"));
-    (void)snprintf(topic, sizeof(topic), "%s", fresh_name("outage"));
     static char settings[64];
 
     (void)snprintf(settings, sizeof(settings), "DAYBOOK_IN_FLIGHT_MAX=%d", IN_FLIGHT);
-    relay =
-        (struct relay_process){.slot = slot, .topic = topic, .port = PORT, .settings = settings};
+    relay = relay_fresh("outage", PORT);
+    relay.settings = settings;
 }
 
 static void tear_down(void) {

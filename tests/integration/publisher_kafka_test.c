@@ -255,12 +255,6 @@ Test(publisher_kafka, a_topic_with_other_partitions_is_refused_by_both_numbers) 
 
 /* --- refusals --- */
 
-static void pause_ms(long ms) {
-    const struct timespec pause = {.tv_nsec = ms * 1000000};
-
-    (void)nanosleep(&pause, NULL);
-}
-
 /* The fence: whoever sends it, and whatever time it is at the sender's. */
 Test(publisher_kafka, a_record_with_a_stamp_older_than_the_fence_is_refused_by_the_broker) {
     struct change change = change_of(STR("{}"), 10);

@@ -18,21 +18,11 @@ static struct relay_process first;
 static struct relay_process second;
 static char other[64]; /* a database of the test's own */
 
-static void pause_ms(long ms) {
-    const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-
-    (void)nanosleep(&pause, NULL);
-}
-
 static void set_up(void) {
-    static char slot[64];
-    static char topic[64];
-
-    (void)snprintf(slot, sizeof(slot), "%s", fresh_name("place"));
-    (void)snprintf(topic, sizeof(topic), "%s", fresh_name("place"));
     (void)snprintf(other, sizeof(other), "%s", fresh_name("other"));
-    first = (struct relay_process){.slot = slot, .topic = topic, .port = PORT};
-    second = (struct relay_process){.slot = slot, .topic = topic, .port = PORT + 1};
+    first = relay_fresh("place", PORT);
+    second = first;
+    second.port++;
 }
 
 static void tear_down(void) {

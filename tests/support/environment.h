@@ -19,5 +19,6 @@ void stack_signal(const char *name, int signal);
 bool eventually(bool (*fn)(void *arg), void *arg, int limit_ms);
 /* Seconds on the monotonic clock. */
 double now_seconds(void);
+void pause_ms(long ms);
 
 #endif

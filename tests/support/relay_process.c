@@ -19,12 +19,6 @@
 
 enum { SQL_BYTES = 4096, OUTPUT_BYTES = 16384, LOADERS = 2, STREAMS = 40, BATCHES_PER_S = 40 };
 
-static void pause_ms(long ms) {
-    const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-
-    (void)nanosleep(&pause, NULL);
-}
-
 const char *fresh_name(const char *prefix) {
     static char names[8][96];
     static unsigned turn;
@@ -52,6 +46,15 @@ static const char *environment_of(const struct relay_process *relay, const char 
                    stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"),
                    relay->settings != NULL ? relay->settings : "", extra);
     return text;
+}
+
+struct relay_process relay_fresh(const char *prefix, int port) {
+    static char slot[64];
+    static char topic[64];
+
+    (void)snprintf(slot, sizeof(slot), "%s", fresh_name(prefix));
+    (void)snprintf(topic, sizeof(topic), "%s", fresh_name(prefix));
+    return (struct relay_process){.slot = slot, .topic = topic, .port = port};
 }
 
 void relay_start(struct relay_process *relay, const char *extra) {

@@ -17,6 +17,9 @@ struct relay_process {
 
 /* A slot's and a topic's name that nothing else uses: letters, digits and underscores. Static. */
 const char *fresh_name(const char *prefix);
+/* One that does not run yet, with a slot and a topic of the test's own. A copy with another port is
+ * another relay of the same slot. */
+struct relay_process relay_fresh(const char *prefix, int port);
 /* Starts it; `extra`: "NAME=value …" for the environment, or "". Its log: build/relay-test.log. */
 void relay_start(struct relay_process *relay, const char *extra);
 /* Sends the signal; after SIGKILL and SIGTERM waits for the end. */
