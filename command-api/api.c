@@ -270,8 +270,9 @@ static void hand_on(struct gathered *gathered) {
     gathered->count = 0;
 }
 
-/* A shard that waits for work starts with all that the turn brought, not with its first command:
- * larger transactions, and fewer threads woken. */
+/* A shard that waits for work starts with what the turn brought, not with its first command: larger
+ * transactions, and fewer threads woken. A turn that brings many hands them on in parts: the shard
+ * works on the first while the rest is read. */
 static void end_turn(void *arg) {
     struct intake *intake = arg;
 

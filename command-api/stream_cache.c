@@ -57,11 +57,11 @@ static void link_newest(struct stream_cache *cache, struct stream_entry *entry) 
 static void evict_one(struct stream_cache *cache) {
     struct stream_entry *victim = cache->oldest;
 
-    while (victim != NULL && victim->in_batch) {
+    while (victim != NULL && victim->batch != NULL) {
         victim = victim->newer;
     }
     if (victim == NULL) {
-        return; /* all are in use: the cache is larger than any batch, so this can't last */
+        return; /* all are in use: the cache is larger than all batches, so this can't last */
     }
     struct stream_entry **link = bucket_of(cache, victim->hash);
     while (*link != victim) {

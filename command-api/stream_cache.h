@@ -3,7 +3,7 @@
  * least-recently-used eviction. Belongs to the shard's thread.
  *
  * Each entry has two states: `committed` is the fold of the log, `working` what it becomes if the
- * batch in hand commits.
+ * batch that works on it commits.
  */
 #ifndef DAYBOOK_COMMAND_API_STREAM_CACHE_H
 #define DAYBOOK_COMMAND_API_STREAM_CACHE_H
@@ -12,6 +12,7 @@
 #include "common/domain/aggregate.h"
 
 struct command_job;
+struct shard_batch;
 
 struct stream_state {
     int64_t version;
@@ -28,7 +29,7 @@ struct stream_entry {
     char stream_id[STREAM_ID_BYTES_MAX + 1];
     uint64_t hash;
     bool loaded;                        /* committed is known */
-    bool in_batch;                      /* pinned: the batch in hand uses it */
+    struct shard_batch *batch;          /* that works on it, and pins it; NULL: none */
     bool fresh;                         /* committed was read from the log for this batch */
     bool doubtful;                      /* a command was refused on a state that isn't fresh */
     bool moved;                         /* the last look at the log found new events */
@@ -47,7 +48,7 @@ struct stream_cache *stream_cache_new(size_t entries_max);
 void stream_cache_free(struct stream_cache *cache);
 
 /* Finds or makes the entry (not loaded then) and makes it the newest; `hit` says which. May evict
- * the oldest entry that is not in the batch. */
+ * the oldest entry that no batch works on. */
 struct stream_entry *stream_cache_get(struct stream_cache *cache, const struct aggregate *aggregate,
                                       const char *stream_id, bool *hit);
 /* Back to nothing: the next use loads it from the log. */

@@ -1,5 +1,8 @@
 #include "common/adapters/event_store_mem.h"
 
+#include <assert.h>
+#include <string.h>
+
 #include "common/base/mem.h"
 
 enum { ROWS_MAX = 100000 };
@@ -16,6 +19,11 @@ struct store_mem {
     size_t snapshot_count;
     enum err_code fail_code;
     bool fail_lose;
+    struct append_end {
+        enum err_code code;
+        struct err err;
+    } ends[EVENT_STORE_APPENDS_MAX]; /* of appends that were begun, oldest first */
+    size_t end_count;
 };
 
 static struct store_mem *self_of(struct event_store *store) {
@@ -123,9 +131,8 @@ static void drop_snapshot(const struct stream_snapshot *snapshot) {
     drop(snapshot->state);
 }
 
-static enum err_code store_append(struct event_store *store, const struct append_batch *batch,
-                                  struct err *err) {
-    struct store_mem *self = self_of(store);
+static enum err_code append_now(struct store_mem *self, const struct append_batch *batch,
+                                struct err *err) {
     const size_t events_before = self->event_count;
     const size_t outcomes_before = self->outcome_count;
     const enum err_code injected = self->fail_code;
@@ -156,6 +163,30 @@ static enum err_code store_append(struct event_store *store, const struct append
         remove_last(self, events_before, outcomes_before);
     }
     return code == ERR_OK && injected != ERR_OK ? err_set(err, injected, "injected") : code;
+}
+
+static enum err_code store_append_begin(struct event_store *store, const struct append_batch *batch,
+                                        struct err *err) {
+    struct store_mem *self = self_of(store);
+
+    (void)err;
+    assert(self->end_count < EVENT_STORE_APPENDS_MAX);
+    struct append_end *end = &self->ends[self->end_count++];
+    end->code = append_now(self, batch, &end->err);
+    return ERR_OK;
+}
+
+static enum err_code store_append_end(struct event_store *store, int64_t wait_until_us, bool *ended,
+                                      struct err *err) {
+    struct store_mem *self = self_of(store);
+
+    (void)wait_until_us;
+    assert(self->end_count > 0);
+    const struct append_end end = self->ends[0];
+    self->end_count--;
+    memmove(self->ends, self->ends + 1, self->end_count * sizeof(self->ends[0]));
+    *ended = true;
+    return end.code == ERR_OK ? ERR_OK : err_set(err, end.code, "%s", end.err.message);
 }
 
 static enum err_code store_was_appended(struct event_store *store, const struct append_batch *batch,
@@ -302,7 +333,8 @@ struct event_store *event_store_mem_new(void) {
     static const struct event_store_ops ops = {
         .load = store_load,
         .save_snapshots = store_save_snapshots,
-        .append = store_append,
+        .append_begin = store_append_begin,
+        .append_end = store_append_end,
         .was_appended = store_was_appended,
         .find_outcomes = store_find_outcomes,
         .check = store_check,

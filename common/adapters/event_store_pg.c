@@ -137,15 +137,14 @@ static void put_outcome(struct pg_array *a, const struct command_outcome *o) {
     pg_array_time(&a[7], o->recorded_at_us);
 }
 
-static enum err_code store_append(struct event_store *store, const struct append_batch *batch,
-                                  struct err *err) {
+static enum err_code store_append_begin(struct event_store *store, const struct append_batch *batch,
+                                        struct err *err) {
     static const enum pg_type types[APPEND_PARAMS] = {
         PG_UUID, PG_TEXT, PG_TEXT, PG_INT8, PG_TEXT,        PG_INT4, PG_JSON, PG_TEXT,
         PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TIMESTAMPTZ, /* the event */
         PG_TEXT, PG_TEXT, PG_TEXT, PG_INT8, PG_INT2,        PG_INT8, PG_TEXT, PG_TIMESTAMPTZ};
     struct store_pg *self = self_of(store);
     struct pg_param params[APPEND_PARAMS];
-    PGresult *result = NULL;
 
     begin_arrays(self, types, APPEND_PARAMS);
     for (size_t i = 0; i < batch->event_count; i++) {
@@ -156,8 +155,17 @@ static enum err_code store_append(struct event_store *store, const struct append
     }
     enum err_code code = finish_params(self, APPEND_PARAMS, params, err);
     if (code == ERR_OK) {
-        code = pg_conn_run(&self->conn, "append", params, APPEND_PARAMS, true, &result, err);
+        code = pg_conn_send(&self->conn, "append", params, APPEND_PARAMS, true, err);
     }
+    return code;
+}
+
+static enum err_code store_append_end(struct event_store *store, int64_t wait_until_us, bool *ended,
+                                      struct err *err) {
+    PGresult *result = NULL;
+    const enum err_code code =
+        pg_conn_receive(&self_of(store)->conn, "append", wait_until_us, ended, &result, err);
+
     PQclear(result);
     return code;
 }
@@ -423,7 +431,8 @@ struct event_store *event_store_pg_new(const struct event_store_pg_options *opti
     static const struct event_store_ops ops = {
         .load = store_load,
         .save_snapshots = store_save_snapshots,
-        .append = store_append,
+        .append_begin = store_append_begin,
+        .append_end = store_append_end,
         .was_appended = store_was_appended,
         .find_outcomes = store_find_outcomes,
         .check = store_check,

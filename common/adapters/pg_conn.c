@@ -16,6 +16,8 @@ void pg_conn_init(struct pg_conn *conn, const struct pg_conn_options *options) {
 }
 
 void pg_conn_release(struct pg_conn *conn) {
+    PQclear(conn->received);
+    conn->received = NULL;
     if (conn->pg != NULL) {
         PQfinish(conn->pg);
         conn->pg = NULL;
@@ -40,16 +42,17 @@ void pg_conn_close(struct pg_conn *conn) {
     }
 }
 
-/* Waits for the socket. False at the deadline. */
+/* Waits for the socket. False at the deadline, which is hit to the microsecond. */
 static bool wait_socket(PGconn *pg, short events, int64_t deadline_us) {
     for (;;) {
         const int64_t left_us = deadline_us - clock_monotonic_us();
         struct pollfd fd = {.fd = PQsocket(pg), .events = events};
+        const struct timespec left = {left_us / 1000000, left_us % 1000000 * 1000};
 
         if (left_us <= 0 || fd.fd < 0) {
             return false;
         }
-        const int ready = poll(&fd, 1, (int)(left_us / 1000) + 1);
+        const int ready = ppoll(&fd, 1, &left, NULL);
         if (ready > 0) {
             return true;
         }
@@ -165,6 +168,7 @@ enum err_code pg_conn_ensure(struct pg_conn *conn, struct err *err) {
     const int64_t now_us = clock_monotonic_us();
     struct err why = {0};
 
+    assert(conn->in_flight == 0);
     if (conn->pg != NULL && PQstatus(conn->pg) == CONNECTION_OK) {
         return ERR_OK;
     }
@@ -261,6 +265,127 @@ static enum err_code lost(struct pg_conn *conn, const char *statement, struct er
     return code;
 }
 
+/* What a statement's last result says: ERR_OK, or what went wrong. */
+static enum err_code judge(struct pg_conn *conn, const char *statement, const PGresult *result,
+                           struct err *err) {
+    const ExecStatusType status = PQresultStatus(result);
+
+    if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK) {
+        return ERR_OK;
+    }
+    /* An error from a session that ended with it (a shutdown) doesn't prove that nothing was done.
+     */
+    return PQstatus(conn->pg) == CONNECTION_BAD ? lost(conn, statement, err)
+                                                : classify(result, err);
+}
+
+enum err_code pg_conn_send(struct pg_conn *conn, const char *statement,
+                           const struct pg_param *params, size_t param_count, bool binary_result,
+                           struct err *err) {
+    enum err_code code = ERR_OK;
+
+    if (conn->in_flight > 0 && conn->pg == NULL) {
+        return err_set(err, ERR_UNAVAILABLE, "postgresql: the connection was lost");
+    }
+    if (conn->in_flight == 0) {
+        code = pg_conn_ensure(conn, err);
+        if (code == ERR_OK && !PQenterPipelineMode(conn->pg)) {
+            code = err_set(err, ERR_UNAVAILABLE, "postgresql: no pipeline mode");
+        }
+        conn->in_flight_us = clock_monotonic_us();
+    }
+    if (code == ERR_OK) {
+        code = send_statement(conn, statement, params, param_count, binary_result, err);
+    }
+    if (code == ERR_OK && !PQpipelineSync(conn->pg)) {
+        /* Without the Sync it can't have been committed. */
+        const struct str why = first_line(PQerrorMessage(conn->pg));
+        code = err_set(err, ERR_UNAVAILABLE, "postgresql: %.*s", STR_ARG(why));
+        pg_conn_close(conn);
+    }
+    conn->in_flight += code == ERR_OK ? 1 : 0;
+    return code;
+}
+
+/* The oldest is answered or given up. */
+static void land(struct pg_conn *conn) {
+    conn->in_flight--;
+    conn->in_flight_us = clock_monotonic_us();
+    if (conn->in_flight == 0 && conn->pg != NULL && !PQexitPipelineMode(conn->pg)) {
+        pg_conn_close(conn);
+    }
+}
+
+enum read_end { READ_DONE, READ_AGAIN, READ_BROKEN };
+
+/* Reads on until the oldest statement's end; READ_AGAIN: it has not come by wait_until_us. */
+static enum read_end read_to_sync(struct pg_conn *conn, int64_t wait_until_us) {
+    const int64_t deadline_us = conn->in_flight_us + conn->options.statement_timeout_ms * 1000;
+    const int64_t until_us = wait_until_us < deadline_us ? wait_until_us : deadline_us;
+    bool ended = false; /* NULL came, which ends the statement's results; the sync follows */
+
+    for (;;) {
+        const int flush = PQflush(conn->pg);
+        if (flush < 0 || PQstatus(conn->pg) == CONNECTION_BAD) {
+            return READ_BROKEN;
+        }
+        if (!PQisBusy(conn->pg)) {
+            PGresult *result = PQgetResult(conn->pg);
+            if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
+                PQclear(result);
+                return READ_DONE;
+            }
+            if (result == NULL && ended) {
+                return READ_BROKEN; /* nothing is to come */
+            }
+            ended = result == NULL;
+            if (result != NULL) {
+                PQclear(conn->received);
+                conn->received = result;
+            }
+            continue;
+        }
+        if (!wait_socket(conn->pg, flush > 0 ? POLLIN | POLLOUT : POLLIN, until_us)) {
+            return clock_monotonic_us() < deadline_us ? READ_AGAIN : READ_BROKEN;
+        }
+        if (!PQconsumeInput(conn->pg)) {
+            return READ_BROKEN;
+        }
+    }
+}
+
+enum err_code pg_conn_receive(struct pg_conn *conn, const char *statement, int64_t wait_until_us,
+                              bool *done, PGresult **out, struct err *err) {
+    enum err_code code = ERR_OK;
+
+    assert(conn->in_flight > 0);
+    *done = true;
+    if (conn->pg == NULL) {
+        land(conn);
+        return err_set(err, ERR_OUTCOME_UNKNOWN,
+                       "postgresql: no answer to %s: the connection was lost", statement);
+    }
+    switch (read_to_sync(conn, wait_until_us)) {
+    case READ_AGAIN:
+        *done = false;
+        return ERR_OK;
+    case READ_DONE:
+        code = judge(conn, statement, conn->received, err);
+        break;
+    case READ_BROKEN:
+        code = lost(conn, statement, err);
+        break;
+    }
+    if (code == ERR_OK) {
+        *out = conn->received;
+    } else {
+        PQclear(conn->received);
+    }
+    conn->received = NULL;
+    land(conn);
+    return code;
+}
+
 enum err_code pg_conn_stream(struct pg_conn *conn, const char *statement,
                              const struct pg_param *params, size_t param_count, bool binary_result,
                              pg_row_fn *fn, void *arg, struct err *err) {
@@ -321,15 +446,12 @@ enum err_code pg_conn_run(struct pg_conn *conn, const char *statement,
         PQclear(kept);
         kept = result;
     }
-    const ExecStatusType status = PQresultStatus(kept);
-    if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK) {
+    code = judge(conn, statement, kept, err);
+    if (code == ERR_OK) {
         *out = kept;
-        return ERR_OK;
+    } else {
+        PQclear(kept);
     }
-    /* An error from a session that ended with it (a shutdown) doesn't prove that nothing was done.
-     */
-    code = PQstatus(conn->pg) == CONNECTION_BAD ? lost(conn, statement, err) : classify(kept, err);
-    PQclear(kept);
     return code;
 }
 

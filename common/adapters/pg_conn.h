@@ -46,6 +46,9 @@ struct pg_conn {
     int64_t retry_at_us;
     bool was_up;
     uint64_t connects;
+    size_t in_flight;     /* sent by pg_conn_send and not received */
+    int64_t in_flight_us; /* since when the oldest of them is waited for */
+    PGresult *received;   /* of the oldest, until its end has come */
 };
 
 struct pg_param {
@@ -71,7 +74,24 @@ MUST_CHECK enum err_code pg_conn_ensure(struct pg_conn *conn, struct err *err);
 MUST_CHECK enum err_code pg_conn_run(struct pg_conn *conn, const char *statement,
                                      const struct pg_param *params, size_t param_count,
                                      bool binary_result, PGresult **result, struct err *err);
-/* The same, row by row: fn gets each one-row result, which stays this function's. */
+/*
+ * pg_conn_run in two steps: statements that are sent before the ones ahead of them are answered
+ * (libpq's pipeline mode). Each is a transaction of its own; they take effect in the order sent,
+ * and the failure of one doesn't touch the next. While any is on its way no other function may be
+ * called but these two and pg_conn_close.
+ *
+ * pg_conn_send: on ERR_OK it is on its way; else nothing was done.
+ * pg_conn_receive: the answer to the oldest, as pg_conn_run gives it; with a lost connection, for
+ * each that was on its way, ERR_OUTCOME_UNKNOWN. Comes back with ERR_OK and *done false when it has
+ * not come by wait_until_us (monotonic; INT64_MAX: no such time).
+ */
+MUST_CHECK enum err_code pg_conn_send(struct pg_conn *conn, const char *statement,
+                                      const struct pg_param *params, size_t param_count,
+                                      bool binary_result, struct err *err);
+MUST_CHECK enum err_code pg_conn_receive(struct pg_conn *conn, const char *statement,
+                                         int64_t wait_until_us, bool *done, PGresult **result,
+                                         struct err *err);
+/* The same as pg_conn_run, row by row: fn gets each one-row result, which stays this function's. */
 typedef enum err_code pg_row_fn(void *arg, const PGresult *row, struct err *err);
 MUST_CHECK enum err_code pg_conn_stream(struct pg_conn *conn, const char *statement,
                                         const struct pg_param *params, size_t param_count,

@@ -7,9 +7,11 @@
  *  2. (stream, version) and (stream, idempotency key) are unique: a batch that repeats one is
  *     ERR_CONFLICT and leaves nothing behind.
  *  3. Events of one batch enter the log in the order given.
- *  4. A snapshot is a shortcut of load, never part of the truth: save_snapshots may lose any of
+ *  4. Appends that are begun while others are on their way take effect in the order begun, each by
+ *     itself: one that fails doesn't touch the next.
+ *  5. A snapshot is a shortcut of load, never part of the truth: save_snapshots may lose any of
  * them.
- *  5. Each call is bounded in time. A store whose connection is lost finds a new one by itself.
+ *  6. Each call is bounded in time. A store whose connection is lost finds a new one by itself.
  * A store belongs to one thread.
  */
 #ifndef DAYBOOK_PORTS_EVENT_STORE_H
@@ -25,6 +27,7 @@
 enum {
     EVENT_STORE_BATCH_MAX = 4096,
     EVENT_STORE_LOAD_MAX = 100000, /* events of one stream in one load */
+    EVENT_STORE_APPENDS_MAX = 2,   /* begun and not ended */
     IDEMPOTENCY_KEY_BYTES_MAX = 255,
 };
 
@@ -105,10 +108,18 @@ struct event_store_ops {
     enum err_code (*save_snapshots)(struct event_store *store,
                                     const struct stream_snapshot *snapshots, size_t count,
                                     struct err *err);
-    /* One round trip, one transaction. ERR_CONFLICT, ERR_UNAVAILABLE, ERR_OUTCOME_UNKNOWN;
-     * ERR_INVALID when the store refuses the data of the batch themselves. */
-    enum err_code (*append)(struct event_store *store, const struct append_batch *batch,
-                            struct err *err);
+    /* Sends a batch: one round trip, one transaction. On ERR_OK it is on its way and append_end
+     * tells its fate; the batch itself is not needed any more. Any other code: nothing was done.
+     * While one is on its way no call is allowed but append_end and, with fewer than
+     * EVENT_STORE_APPENDS_MAX, another append_begin. */
+    enum err_code (*append_begin)(struct event_store *store, const struct append_batch *batch,
+                                  struct err *err);
+    /* Waits for the oldest append that was begun: ERR_OK, ERR_CONFLICT, ERR_UNAVAILABLE,
+     * ERR_OUTCOME_UNKNOWN; ERR_INVALID when the store refuses the data of the batch themselves.
+     * Comes back with ERR_OK and *ended false when that is not known by wait_until_us (monotonic;
+     * INT64_MAX: no such time). */
+    enum err_code (*append_end)(struct event_store *store, int64_t wait_until_us, bool *ended,
+                                struct err *err);
     /* After ERR_OUTCOME_UNKNOWN: did this very batch take effect? The answer false is final only
      * together with a further append of the same batch. */
     enum err_code (*was_appended)(struct event_store *store, const struct append_batch *batch,
@@ -124,5 +135,9 @@ struct event_store_ops {
 struct event_store {
     const struct event_store_ops *ops;
 };
+
+/* Both steps at once. No append may be on its way. */
+MUST_CHECK enum err_code event_store_append(struct event_store *store,
+                                            const struct append_batch *batch, struct err *err);
 
 #endif

@@ -91,7 +91,7 @@ static void commit(void) {
         };
     }
     const struct append_batch batch = {events, IDS, NULL, 0};
-    cr_assert_eq(store->ops->append(store, &batch, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(event_store_append(store, &batch, &err), ERR_OK, "%s", err.message);
     store->ops->free(store);
 }
 

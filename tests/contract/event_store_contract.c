@@ -56,7 +56,7 @@ static enum err_code append(struct event_store *store, const struct recorded_eve
     const struct append_batch batch = {events, event_count, outcomes, outcome_count};
     struct err err = {0};
 
-    return store->ops->append(store, &batch, &err);
+    return event_store_append(store, &batch, &err);
 }
 
 struct seen {
@@ -243,6 +243,71 @@ EACH_ADAPTER(whether_a_batch_took_effect_can_be_asked) {
                                           &appended, &err),
                  ERR_OK);
     cr_assert(appended);
+}
+
+static enum err_code end_of(struct event_store *store) {
+    bool ended = false;
+    struct err err = {0};
+    enum err_code code = ERR_OK;
+
+    while (code == ERR_OK && !ended) {
+        code = store->ops->append_end(store, INT64_MAX, &ended, &err);
+    }
+    return code;
+}
+
+EACH_ADAPTER(appends_on_their_way_at_once_stand_each_by_itself) {
+    const char *taken = fresh_id("t");
+    const char *id = fresh_id("s");
+    const struct recorded_event first = event_of(taken, 1);
+    const struct recorded_event again[] = {event_of(fresh_id("n"), 1), event_of(taken, 1)};
+    const struct recorded_event later = event_of(id, 1);
+    struct err err = {0};
+
+    cr_assert_eq(append(store, &first, 1, NULL, 0), ERR_OK);
+    cr_assert_eq(store->ops->append_begin(store, &(struct append_batch){again, 2, NULL, 0}, &err),
+                 ERR_OK);
+    cr_assert_eq(store->ops->append_begin(store, &(struct append_batch){&later, 1, NULL, 0}, &err),
+                 ERR_OK);
+    cr_assert_eq(end_of(store), ERR_CONFLICT);
+    cr_assert_eq(end_of(store), ERR_OK);
+    cr_assert_eq(load(store, id, 0).count, 1);
+    cr_assert_eq(load(store, taken, 0).count, 1);
+}
+
+EACH_ADAPTER(appends_take_effect_in_the_order_begun) {
+    const char *id = fresh_id("s");
+    const struct recorded_event events[] = {event_of(id, 1), event_of(id, 2), event_of(id, 3)};
+    struct err err = {0};
+    struct seen seen;
+
+    for (size_t i = 0; i < 3; i++) { /* the next is begun before the last has ended */
+        cr_assert_eq(
+            store->ops->append_begin(store, &(struct append_batch){&events[i], 1, NULL, 0}, &err),
+            ERR_OK);
+        if (i > 0) {
+            cr_assert_eq(end_of(store), ERR_OK);
+        }
+    }
+    cr_assert_eq(end_of(store), ERR_OK);
+    seen = load(store, id, 0);
+    cr_assert_eq(seen.count, 3);
+    cr_assert_eq(seen.versions[2], 3);
+}
+
+EACH_ADAPTER(waiting_for_an_append_can_be_bounded) {
+    const struct recorded_event event = event_of(fresh_id("s"), 1);
+    bool ended = false;
+    struct err err = {0};
+
+    cr_assert_eq(store->ops->append_begin(store, &(struct append_batch){&event, 1, NULL, 0}, &err),
+                 ERR_OK);
+    cr_assert_eq(store->ops->append_end(store, clock_monotonic_us(), &ended, &err), ERR_OK,
+                 "not a fate");
+    if (!ended) {
+        cr_assert_eq(end_of(store), ERR_OK);
+    }
+    cr_assert_eq(load(store, event.stream_id.ptr, 0).count, 1);
 }
 
 EACH_ADAPTER(several_streams_are_loaded_at_once_in_order) {

@@ -1,6 +1,7 @@
 /*
  * One command's misfortune is its own. A replica with one shard; its session is held at one append
- * (the plug), so that all that comes meanwhile is one batch.
+ * (the first plug) and has another behind it (the second), so that all that comes meanwhile is one
+ * batch.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 #include "../support/replica.h"
 #include "rounds.h"
 
-enum { NEIGHBOURS = 24 };
+enum { NEIGHBOURS = 24, PLUGS = 2 };
 
 static struct replica replica;
 static char session_name[96];
@@ -48,9 +49,10 @@ struct sent {
 
 struct batch {
     struct log_hold *hold;
-    struct crowd *plug_client;
+    struct crowd *plug_clients[PLUGS];
     struct crowd *clients;
-    struct sent plug;
+    double batches_before;
+    struct sent plugs[PLUGS];
     struct sent sent[NEIGHBOURS];
 };
 
@@ -62,10 +64,10 @@ static void prepare(struct sent *sent, const char *prefix) {
 }
 
 static void send_plug(void *context, size_t index) {
-    struct batch *batch = context;
+    struct sent *plug = context;
 
     (void)index;
-    batch->plug.reply = command_send(&batch->plug.command);
+    plug->reply = command_send(&plug->command);
 }
 
 static void send_one(void *context, size_t index) {
@@ -76,29 +78,46 @@ static void send_one(void *context, size_t index) {
 
 static bool all_wait(void *arg) {
     (void)arg;
-    return in_flight() >= idle_in_flight + NEIGHBOURS + 1;
+    return in_flight() >= idle_in_flight + NEIGHBOURS + PLUGS;
 }
 
 static void prepare_batch(struct batch *batch) {
-    prepare(&batch->plug, "plug");
+    for (size_t i = 0; i < PLUGS; i++) {
+        prepare(&batch->plugs[i], "plug");
+    }
     for (size_t i = 0; i < NEIGHBOURS; i++) {
         prepare(&batch->sent[i], "neighbour");
     }
 }
 
+static double batches(void) {
+    return replica_metric(&replica, "daybook_append_batch_size_count");
+}
+
+static bool both_plugs_are_sent(void *arg) {
+    const struct batch *batch = arg;
+
+    return batches() - batch->batches_before >= PLUGS;
+}
+
 static void start_batch(struct batch *batch) {
-    batch->hold = log_hold(batch->plug.stream, 2, NULL);
-    batch->plug_client = crowd_start(1, send_plug, batch);
+    batch->batches_before = batches();
+    batch->hold = log_hold(batch->plugs[0].stream, 2, NULL);
+    batch->plug_clients[0] = crowd_start(1, send_plug, &batch->plugs[0]);
     log_expect_waiting(session_name, 1);
+    batch->plug_clients[1] = crowd_start(1, send_plug, &batch->plugs[1]);
+    cr_assert(eventually(both_plugs_are_sent, batch, 10000));
     batch->clients = crowd_start(NEIGHBOURS, send_one, batch);
     cr_assert(eventually(all_wait, NULL, 10000));
 }
 
 static void finish_batch(struct batch *batch) {
     log_release(batch->hold);
-    crowd_join(batch->plug_client);
+    for (size_t i = 0; i < PLUGS; i++) {
+        crowd_join(batch->plug_clients[i]);
+        cr_assert_eq(batch->plugs[i].reply.status, 200, "%s", batch->plugs[i].reply.body);
+    }
     crowd_join(batch->clients);
-    cr_assert_eq(batch->plug.reply.status, 200, "%s", batch->plug.reply.body);
 }
 
 /* All but `odd` are accepted; each stream is sound. */
@@ -111,10 +130,6 @@ static void expect_accepted_but(const struct batch *batch, size_t odd) {
         }
         (void)log_expect_sound(sent->command.stream);
     }
-}
-
-static double batches(void) {
-    return replica_metric(&replica, "daybook_append_batch_size_count");
 }
 
 /* The database refuses one command's row. */
@@ -137,14 +152,13 @@ Test(neighbours, a_row_that_the_database_refuses_fails_alone) {
     /* Another one on its stream, and one with a key. */
     batch.sent[POISONED + 1].command.stream = poisoned->stream;
     batch.sent[POISONED + 2].command.key = "healthy";
-    const double batches_before = batches();
     start_batch(&batch);
     finish_batch(&batch);
     (void)snprintf(sql, sizeof(sql), "ALTER TABLE daybook.events DROP CONSTRAINT \"refused %s\"",
                    actor);
     log_execute(sql);
     expect_accepted_but(&batch, POISONED);
-    cr_assert_eq(batches() - batches_before, 2, "the plug and one batch");
+    cr_assert_eq(batches() - batch.batches_before, PLUGS + 1, "the plugs and one batch");
     cr_assert_eq(poisoned->reply.status, 500, "%d %s", poisoned->reply.status,
                  poisoned->reply.body);
     cr_assert_eq(log_number("SELECT count(*) FROM daybook.events WHERE actor = $1", actor, NULL),

@@ -97,27 +97,43 @@ static double probe_refusals(const char *stream) {
     return seconds[PROBES / 2];
 }
 
-/* The shard is held in an append: eight commands fit its queue, all others are refused while it is
- * still held. */
+static double append_batches(void) {
+    return replica_metric(&replica, "daybook_append_batch_size_count");
+}
+
+static bool both_plugs_are_sent(void *arg) {
+    return append_batches() >= *(const double *)arg;
+}
+
+/* The shard is held in an append and has another behind it: eight commands fit its queue, all
+ * others are refused while it is still held. */
 static void overload_once(void) {
     struct rush rush = {0};
-    struct rush plug = {0};
+    struct rush plugs[2] = {{.answered = 0}, {.answered = 0}};
+    struct crowd *plug_clients[2];
     double worst = 0;
     int refused = 0;
     const double refusals_before = refusals_metric();
 
     (void)snprintf(rush.stream, sizeof(rush.stream), "%s", command_open(replica.base, "rush"));
-    (void)snprintf(plug.stream, sizeof(plug.stream), "%s", command_open(replica.base, "plug"));
-    struct log_hold *hold = log_hold(plug.stream, 2, NULL);
-    struct crowd *plug_client = crowd_start(1, rush_one, &plug);
+    for (size_t i = 0; i < 2; i++) {
+        (void)snprintf(plugs[i].stream, sizeof(plugs[i].stream), "%s",
+                       command_open(replica.base, "plug"));
+    }
+    struct log_hold *hold = log_hold(plugs[0].stream, 2, NULL);
+    double batches = append_batches() + 2;
+    plug_clients[0] = crowd_start(1, rush_one, &plugs[0]);
     log_expect_waiting(session_name, 1);
+    plug_clients[1] = crowd_start(1, rush_one, &plugs[1]);
+    cr_assert(eventually(both_plugs_are_sent, &batches, 10000));
     struct crowd *crowd = crowd_start(CLIENTS, rush_one, &rush);
     cr_assert(eventually(all_but_the_queued_are_answered, &rush, 10000), "%zu answered",
               atomic_load(&rush.answered));
     cr_assert_eq(refusals_metric() - refusals_before, CLIENTS - QUEUE_MAX, "and it is counted");
     const double median = probe_refusals(rush.stream);
     log_release(hold);
-    crowd_join(plug_client);
+    crowd_join(plug_clients[0]);
+    crowd_join(plug_clients[1]);
     crowd_join(crowd);
     for (size_t i = 0; i < CLIENTS; i++) {
         const struct reply *reply = &rush.replies[i];
@@ -132,7 +148,8 @@ static void overload_once(void) {
     cr_assert_eq(refused, CLIENTS - QUEUE_MAX);
     cr_assert_lt(worst, 1.0);
     cr_assert_lt(median, 0.01);
-    cr_assert_eq(plug.replies[0].status, 200);
+    cr_assert_eq(plugs[0].replies[0].status, 200);
+    cr_assert_eq(plugs[1].replies[0].status, 200);
     cr_assert_eq(log_expect_sound(rush.stream), 1 + QUEUE_MAX, "refused means not done");
     (void)command_expect(
         &(struct command){
