@@ -90,7 +90,8 @@ static void on_account(redisAsyncContext *connection, void *raw, void *arg) {
     }
     const enum err_code code = has_answer ? view_redis_hash_read(raw, &account) : view->lost_code;
     metric_observe(view->seconds, clock_monotonic_us() - call.sent_us);
-    metric_set(view->in_flight_gauge, (int64_t)view->calls.count);
+    metric_move(view->in_flight_gauge, (int64_t)view->calls.count - view->in_flight_told);
+    view->in_flight_told = (int64_t)view->calls.count;
     call.done(call.arg, code, code == ERR_OK ? &account : NULL);
 }
 

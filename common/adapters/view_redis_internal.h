@@ -67,6 +67,7 @@ struct view_redis {
     bool told;
     struct metric_histogram *seconds;
     struct metric_gauge *in_flight_gauge;
+    int64_t in_flight_told; /* of this view, in the gauge that all views share */
 };
 
 /* view_redis.c */
