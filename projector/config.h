@@ -17,7 +17,7 @@ struct projector_config {
     const char *redis_url;
     const char *projections;
     int64_t batch_events_max;
-    int64_t postgres_pace_ms;
+    int64_t pace_ms;
     int64_t session_timeout_ms;
     int64_t stall_ms;
     int64_t rebuild_threads;

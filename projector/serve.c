@@ -118,7 +118,7 @@ static enum err_code start_projection(struct process *p, const struct projection
             .refill_from = pp->sinks[i]->store == STORE_REDIS ? pp->refill_from : NULL,
             .partitions = options.partitions,
             .batch_max = (size_t)config->batch_events_max,
-            .pace_ms = pp->sinks[i]->store == STORE_PG ? config->postgres_pace_ms : 0,
+            .pace_ms = (projection->awaited & pp->sinks[i]->store) != 0 ? 0 : config->pace_ms,
             .stall_ms = config->stall_ms,
             .stop = p->stop,
             .log = p->world->log,

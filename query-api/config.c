@@ -7,7 +7,7 @@ static const struct config_key keys[] = {
      "IPv4 address to listen on"},
     {"DAYBOOK_HTTP_PORT", CONFIG_INT, KEY(http_port), "8082", 0, 65535, NULL, false, "",
      "port to listen on; 0 takes any free one"},
-    {"DAYBOOK_HTTP_THREADS", CONFIG_INT, KEY(http_threads), "1", 1, 32, NULL, false, "",
+    {"DAYBOOK_HTTP_THREADS", CONFIG_INT, KEY(http_threads), "2", 1, 32, NULL, false, "",
      "threads that answer requests, each with its own connection to Redis"},
     {"DAYBOOK_HTTP_CONNECTIONS_MAX", CONFIG_INT, KEY(http_connections_max), "16384", 1, 100000,
      NULL, false, "",

@@ -40,7 +40,7 @@ static void close_stream(struct stream *stream) {
     LIST_REMOVE(stream, fellows);
     live->count--;
     live->log_count -= !stream->of_account;
-    metric_set(live->streams, (int64_t)live->count);
+    metric_move(live->streams, -1);
     if (live->count == 0) {
         live->tail = -1; /* nobody follows: the next one begins anew */
     }
@@ -279,7 +279,7 @@ static enum http_result start(struct live *live, struct stream *stream) {
     LIST_INSERT_HEAD(fellows_of(live, stream), stream, fellows);
     live->count++;
     live->log_count += !stream->of_account;
-    metric_set(live->streams, (int64_t)live->count);
+    metric_move(live->streams, 1);
     live_set_phase(stream, PHASE_STARTING);
     if (live->tail >= 0) {
         live_pump(live);

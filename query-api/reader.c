@@ -134,7 +134,7 @@ static void finish(struct read *read, enum source source) {
     watch_remove(reader->watch, &read->watched);
     if (read->waiter.place > 0) {
         waiters_remove(&reader->waiters, &read->waiter);
-        metric_set(reader->waiting, (int64_t)reader->waiters.count);
+        metric_move(reader->waiting, -1);
         metric_observe(reader->wait_seconds, clock_monotonic_us() - read->started_us);
     }
     read->request = NULL;
@@ -429,7 +429,7 @@ static void start_waiting(struct read *read) {
         fail_overloaded(read, "too many requests wait for a version");
         return;
     }
-    metric_set(reader->waiting, (int64_t)reader->waiters.count);
+    metric_move(reader->waiting, 1);
     if (read->kind->answer_key != NULL) {
         watch_add(reader->watch, &read->watched, str_from(read->id));
         look_at_keys(read);

@@ -25,6 +25,14 @@
  * broker shows a record, they get time for it. */
 enum { SETTLE_MS = 150, REPLICATED_SETTLE_MS = 1000 };
 
+/*
+ * Read by jemalloc, where the program is linked with it. For each batch, of however few records,
+ * liblz4 wants 192 KiB: kept at hand (2^18) they cost nothing, otherwise each is given back to the
+ * kernel and asked for again, page by page.
+ */
+extern const char *malloc_conf;
+const char *malloc_conf = "lg_tcache_max:18";
+
 struct process {
     struct relay_config config;
     struct log *log;

@@ -332,6 +332,8 @@ static void connect_to(struct view_redis *view, const char *address) {
     view->drop_due = false;
     view->watched = 0;
     view->write_wanted = false;
+    memset(view->model_heard_us, 0, sizeof(view->model_heard_us));
+    redis_replies_use(&view->replies, &connection->c);
     connection->data = view;
     connection->ev.data = view;
     connection->ev.addRead = on_add_read;
@@ -416,6 +418,7 @@ enum err_code view_redis_new(const struct view_redis_options *options, struct vi
     view->options = *options;
     buf_init(&view->key, VIEW_REDIS_ASK_BYTES);
     buf_init(&view->ask, VIEW_REDIS_ASK_BYTES);
+    redis_replies_init(&view->replies, VIEW_REDIS_REPLY_BYTES_MAX);
     backoff_init(&view->backoff, BACKOFF_FIRST_MS, BACKOFF_CAP_MS);
     view->seconds = metrics_latency(options->metrics, "daybook_query_redis_seconds", "",
                                     "From asking Redis for an account to its answer.");
@@ -444,5 +447,6 @@ void view_redis_free(struct view_redis *view) {
     calls_release(&view->calls);
     buf_release(&view->key);
     buf_release(&view->ask);
+    redis_replies_release(&view->replies);
     mem_free(view);
 }

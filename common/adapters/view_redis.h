@@ -1,7 +1,7 @@
 /*
  * The key view on Redis: one hash per account, `{pN}:account<M>:ID`, N being the id's partition, M
- * the number of the live model (redis_model.h), which is asked for together with the accounts of a
- * turn: a read that met a switch is repeated.
+ * the number of the live model (redis_model.h), which is asked for together with the account when
+ * it was not heard of for 10 ms: a read that met a switch is repeated.
  *
  *  1. Lives on one event loop: all calls from its thread, but for new and free (before the loop
  *     runs, after it ended).

@@ -8,12 +8,17 @@
 #include "common/base/clock.h"
 #include "common/base/hash.h"
 
+/* A switch is noticed so late at most. The old model's keys stand still by then or are gone, and a
+ * key that is gone is looked up elsewhere. */
+enum { MODEL_TRUSTED_US = 10000 };
+
 static void learn_model(struct view_redis *view, int32_t partition, const redisReply *reply) {
     struct sink_checkpoint at = {0};
     const bool known = reply->type == REDIS_REPLY_STRING &&
                        redis_model_parse_checkpoint(str_of(reply->str, reply->len), &at);
 
     view->models[partition] = known ? at.model : 0;
+    view->model_heard_us[partition] = clock_monotonic_us();
 }
 
 /* Which model of a partition is live stands in its checkpoint; see redis_model.h. */
@@ -61,9 +66,9 @@ static struct call *ask_checkpoint(struct view_redis *view, int32_t partition,
     return call;
 }
 
-/* Before the accounts of a turn, so that its answer comes before theirs. */
-static void ask_model(struct view_redis *view, int32_t partition) {
-    if (!view->asked[partition]) {
+/* Before the account, so that its answer comes before that one. */
+static void ask_model(struct view_redis *view, int32_t partition, int64_t now_us) {
+    if (!view->asked[partition] && now_us - view->model_heard_us[partition] > MODEL_TRUSTED_US) {
         (void)ask_checkpoint(view, partition, on_checkpoint);
     }
 }
@@ -85,7 +90,8 @@ static void on_account(redisAsyncContext *connection, void *raw, void *arg) {
     }
     const enum err_code code = has_answer ? view_redis_hash_read(raw, &account) : view->lost_code;
     metric_observe(view->seconds, clock_monotonic_us() - call.sent_us);
-    metric_set(view->in_flight_gauge, (int64_t)view->calls.count);
+    metric_move(view->in_flight_gauge, (int64_t)view->calls.count - view->in_flight_told);
+    view->in_flight_told = (int64_t)view->calls.count;
     call.done(call.arg, code, code == ERR_OK ? &account : NULL);
 }
 
@@ -124,7 +130,7 @@ static enum err_code get_account(void *self, struct str id, key_view_fn *done, v
         return ERR_INVALID;
     }
     request.partition = hash_kafka_partition(id, view->options.partitions);
-    ask_model(view, request.partition);
+    ask_model(view, request.partition, request.sent_us);
     send_account(view, &request);
     view_redis_arm_limit(view);
     return ERR_OK;

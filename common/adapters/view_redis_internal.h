@@ -12,13 +12,18 @@
 #include <hiredis/async.h>
 #include <hiredis/hiredis.h>
 
+#include "common/adapters/redis_replies.h"
 #include "common/adapters/redis_url.h"
 #include "common/adapters/view_redis.h"
 #include "common/adapters/view_redis_calls.h"
 #include "common/ports/event_reader.h"
 #include "common/runtime/backoff.h"
 
-enum { VIEW_REDIS_REASON_BYTES = 256, VIEW_REDIS_ASK_BYTES = STREAM_ID_BYTES_MAX + 512 };
+enum {
+    VIEW_REDIS_REASON_BYTES = 256,
+    VIEW_REDIS_ASK_BYTES = STREAM_ID_BYTES_MAX + 512,
+    VIEW_REDIS_REPLY_BYTES_MAX = 64 * 1024, /* an account takes less than one */
+};
 
 struct host_lookup;
 
@@ -50,16 +55,19 @@ struct view_redis {
     bool check_in_flight;
     bool drop_due; /* the next step ends the connection and begins anew */
     bool ever_up;
+    struct redis_replies replies;
     struct calls calls;
     struct buf key; /* of the account being asked for */
     struct buf ask;
     int64_t models[TOPIC_PARTITIONS_MAX]; /* which keys are live, as last heard */
-    bool asked[TOPIC_PARTITIONS_MAX];     /* in this turn of the loop */
+    int64_t model_heard_us[TOPIC_PARTITIONS_MAX];
+    bool asked[TOPIC_PARTITIONS_MAX]; /* in this turn of the loop */
     enum view_state told_state;
     char told_reason[VIEW_REDIS_REASON_BYTES];
     bool told;
     struct metric_histogram *seconds;
     struct metric_gauge *in_flight_gauge;
+    int64_t in_flight_told; /* of this view, in the gauge that all views share */
 };
 
 /* view_redis.c */

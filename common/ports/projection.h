@@ -98,6 +98,9 @@ struct projection {
      * event emits a row into it. */
     const struct model_table *heads;
     void (*project)(const struct projected_event *event, struct emitter *emitter);
+    /* enum model_store bits: where somebody may be waiting for his own write, so that each event
+     * goes there at once. Elsewhere events may gather. */
+    unsigned awaited;
 };
 
 /* enum model_store bits of all its tables. */

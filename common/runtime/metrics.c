@@ -154,6 +154,10 @@ void metric_set(struct metric_gauge *gauge, int64_t value) {
     atomic_store_explicit(&gauge->value, value, memory_order_relaxed);
 }
 
+void metric_move(struct metric_gauge *gauge, int64_t by) {
+    atomic_fetch_add_explicit(&gauge->value, by, memory_order_relaxed);
+}
+
 void metric_set_micros(struct metric_gauge *gauge, int64_t value_us) {
     atomic_store_explicit(&gauge->micros, true, memory_order_relaxed);
     metric_set(gauge, value_us);

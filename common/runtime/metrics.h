@@ -43,6 +43,8 @@ struct metric_histogram *metrics_sizes(struct metrics *metrics, const char *name
 
 void metric_add(struct metric_counter *counter, uint64_t by);
 void metric_set(struct metric_gauge *gauge, int64_t value);
+/* For a gauge that several count together. */
+void metric_move(struct metric_gauge *gauge, int64_t by);
 void metric_set_micros(struct metric_gauge *gauge,
                        int64_t value_us); /* shown in seconds, with decimals */
 void metric_observe(struct metric_histogram *histogram, int64_t value);

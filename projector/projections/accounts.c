@@ -65,4 +65,5 @@ const struct projection accounts_projection = {
     .table_count = ARRAY_LEN(tables),
     .heads = &accounts,
     .project = project,
+    .awaited = STORE_REDIS,
 };

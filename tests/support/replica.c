@@ -16,9 +16,8 @@
 enum { START_LIMIT_MS = 20000, ENVIRONMENT_MAX = 3 + REPLICA_SETTINGS_MAX };
 
 /* What runs in the child: only calls that are safe after a fork of a program with threads. */
-static void become(const char *program, const char *log_path, char *const *environment) {
-    char name[] = "daybook-command-api";
-    char *const argv[] = {name, NULL};
+static void become(char *program, const char *log_path, char *const *environment) {
+    char *const argv[] = {program, NULL};
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     const int log = open(log_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -70,8 +69,8 @@ void replica_start(struct replica *replica, const struct replica_options *option
     size_t count = 2;
 
     *replica = (struct replica){0};
-    (void)snprintf(program, sizeof(program), "%s/daybook-command-api",
-                   stack_environment("DAYBOOK_BIN_DIR"));
+    (void)snprintf(program, sizeof(program), "%s/%s", stack_environment("DAYBOOK_BIN_DIR"),
+                   o->program != NULL ? o->program : "daybook-command-api");
     (void)snprintf(database, sizeof(database), "DAYBOOK_WRITE_DATABASE_URL=%s%s%s",
                    o->database_url != NULL ? o->database_url
                                            : stack_environment("DAYBOOK_TEST_COMMAND_URL"),
@@ -111,15 +110,23 @@ void replica_kill(struct replica *replica) {
     replica->pid = 0;
 }
 
-void replica_stop(struct replica *replica) {
-    int status = 0;
-
+void replica_terminate(struct replica *replica) {
     cr_assert(replica_is_running(replica), "it ended by itself: %s", replica->log_path);
     cr_assert_eq(kill(replica->pid, SIGTERM), 0);
+}
+
+void replica_await_end(struct replica *replica) {
+    int status = 0;
+
     cr_assert_eq(waitpid(replica->pid, &status, 0), replica->pid);
     replica->pid = 0;
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %d: %s", status,
               replica->log_path);
+}
+
+void replica_stop(struct replica *replica) {
+    replica_terminate(replica);
+    replica_await_end(replica);
 }
 
 long replica_rss_kib(const struct replica *replica) {

@@ -30,7 +30,7 @@ Test(query_api_config, needs_the_stores_and_has_defaults_for_the_rest) {
                  "%.*s", STR_ARG(buf_str(&problems)));
     cr_expect_str_eq(config.http_address, "127.0.0.1");
     cr_expect_eq(config.http_port, 8082);
-    cr_expect_eq(config.http_threads, 1);
+    cr_expect_eq(config.http_threads, 2);
     cr_expect_eq(config.topic_partitions, 6);
     cr_expect_eq(config.pg_threads, 4);
     cr_expect_eq(config.log_level, LOG_LEVEL_INFO);

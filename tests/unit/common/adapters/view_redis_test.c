@@ -17,7 +17,7 @@
 enum { LIMIT_US = 5000000, TIMEOUT_MS = 80 };
 
 /* What the fake answers to HMGET. */
-enum manner { ANSWERS, IS_SILENT, HANGS_UP, SPEAKS_NONSENSE, IS_LOADING };
+enum manner { ANSWERS, IS_SILENT, HANGS_UP, SPEAKS_NONSENSE, SAYS_TOO_MUCH, IS_LOADING };
 
 struct fake {
     int listener;
@@ -26,6 +26,9 @@ struct fake {
     atomic_bool stopping;
     atomic_int manner;
     _Atomic(const char *) partitions; /* the reply to GET daybook:partitions; NULL: none */
+    _Atomic(const char *)
+        checkpoint;         /* the reply to GET {pN}:checkpoint:accounts; NULL: by manner */
+    atomic_int checkpoints; /* asked for */
     atomic_int connections;
     atomic_int logins;
 };
@@ -50,6 +53,20 @@ static const char account[] =
     "*7\r\n$1\r\n5\r\n$4\r\nopen\r\n$3\r\nUSD\r\n$-1\r\n$3\r\n700\r\n$1\r\n1"
     "\r\n$1\r\n2\r\n";
 
+/* The same of the model with the number 2, one version later. */
+static const char account_of_2[] =
+    "*7\r\n$1\r\n6\r\n$4\r\nopen\r\n$3\r\nUSD\r\n$-1\r\n$3\r\n700\r\n$1\r\n1"
+    "\r\n$1\r\n2\r\n";
+
+static void say_too_much(int fd) {
+    static char text[200000];
+
+    memset(text, 'x', sizeof(text) - 1);
+    say(fd, "$199999\r\n");
+    say(fd, text);
+    say(fd, "\r\n");
+}
+
 /* One reply per command in what has come; commands arrive whole here. False: hang up. */
 static bool reply(int fd, const char *text) {
     for (const char *at = strchr(text, '*'); at != NULL; at = strchr(at + 1, '*')) {
@@ -63,6 +80,12 @@ static bool reply(int fd, const char *text) {
             if (partitions != NULL) {
                 say(fd, partitions);
             }
+        } else if (memmem(at, len, "checkpoint", 10) != NULL &&
+                   atomic_load(&fake.checkpoint) != NULL) {
+            atomic_fetch_add(&fake.checkpoints, 1);
+            say(fd, atomic_load(&fake.checkpoint));
+        } else if (memmem(at, len, "account#2:", 10) != NULL) {
+            say(fd, account_of_2);
         } else {
             switch ((enum manner)atomic_load(&fake.manner)) {
             case ANSWERS:
@@ -73,6 +96,9 @@ static bool reply(int fd, const char *text) {
                 break;
             case SPEAKS_NONSENSE:
                 say(fd, "HTTP/1.1 400 Bad Request\r\n\r\n");
+                break;
+            case SAYS_TOO_MUCH:
+                say_too_much(fd);
                 break;
             case HANGS_UP:
                 return false;
@@ -311,6 +337,42 @@ Test(view_redis_faults, what_is_not_redis_is_a_lost_connection) {
     cr_expect_eq(ask_once(&ask), ERR_UNAVAILABLE);
     atomic_store(&fake.manner, ANSWERS);
     until_state(VIEW_UP);
+}
+
+Test(view_redis_faults, a_reply_beyond_all_bounds_is_a_lost_connection) {
+    struct ask ask;
+    start_fake();
+    start_view("", "");
+    until_state(VIEW_UP);
+
+    atomic_store(&fake.manner, SAYS_TOO_MUCH);
+    cr_expect_eq(ask_once(&ask), ERR_UNAVAILABLE);
+    atomic_store(&fake.manner, ANSWERS);
+    until_state(VIEW_UP);
+    cr_expect_eq(ask_once(&ask), ERR_OK);
+}
+
+Test(view_redis_faults, the_live_model_is_not_asked_for_each_time_and_a_switch_is_noticed_soon) {
+    enum { READS = 20, TRUSTED_US = 10000, SOON_US = 1000000 };
+    struct ask ask;
+    atomic_store(&fake.checkpoint, "$7\r\n5 1 0 0\r\n");
+    start_fake();
+    start_view("", "");
+    until_state(VIEW_UP);
+
+    int64_t began_us = clock_monotonic_us();
+    for (int i = 0; i < READS; i++) {
+        cr_assert_eq(ask_once(&ask), ERR_OK);
+        cr_expect_eq(ask.account.version, 5);
+    }
+    cr_expect_leq(atomic_load(&fake.checkpoints),
+                  1 + (clock_monotonic_us() - began_us) / TRUSTED_US);
+    atomic_store(&fake.checkpoint, "$7\r\n5 1 2 0\r\n");
+    began_us = clock_monotonic_us();
+    while (ask_once(&ask) == ERR_OK && ask.account.version != 6) {
+        cr_assert_lt(clock_monotonic_us() - began_us, SOON_US, "the old model is still read");
+    }
+    cr_expect_eq(ask.account.version, 6);
 }
 
 Test(view_redis_faults, an_error_answer_means_ask_elsewhere) {

@@ -136,7 +136,8 @@ Test(metrics, are_rendered_by_family) {
 
     buf_init(&text, 65536);
     metric_add(metrics_counter(metrics, "a_total", "x=\"1\"", "A."), 2);
-    metric_set(metrics_gauge(metrics, "b", "", "B."), -3);
+    metric_set(metrics_gauge(metrics, "b", "", "B."), -4);
+    metric_move(metrics_gauge(metrics, "b", "", "B."), 1);
     metric_add(metrics_counter(metrics, "a_total", "x=\"2\"", "A."), 1);
     metric_add(metrics_counter(metrics, "a_total", "x=\"1\"", "A."), 3);
     metric_set_micros(metrics_gauge(metrics, "c_seconds", "", "C."), 1500);
