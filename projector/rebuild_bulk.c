@@ -24,8 +24,9 @@ _Static_assert(ROWS_AT_ONCE >= BATCH * EMITTER_ROWS_PER_EVENT_MAX, "a batch's ro
 
 struct shared {
     const struct rebuild_options *options;
-    const int64_t *ends;
+    const struct rebuild_bulk *bulk;
     int32_t partitions;
+    _Atomic int64_t loading[REBUILD_TARGETS_MAX]; /* threads that have not done with it */
     _Atomic int64_t done;
     _Atomic int32_t next_partition;
     _Atomic bool failed;
@@ -305,7 +306,7 @@ static enum err_code begin_folds(struct bulk_thread *t, int32_t partition, struc
 }
 
 static enum err_code build_partition(struct bulk_thread *t, int32_t partition, struct err *err) {
-    const int64_t end = t->shared->ends[partition];
+    const int64_t end = t->shared->bulk->ends[partition];
     enum err_code code = ERR_OK;
     int64_t next = 0;
 
@@ -403,13 +404,36 @@ static void close_thread(struct bulk_thread *t) {
     mem_free(t);
 }
 
-static enum err_code end_loads(struct bulk_thread *t, struct err *err) {
+static enum err_code end_way(struct way *way, struct err *err) {
     enum err_code code = ERR_OK;
 
-    for (size_t w = 0; w < t->way_count; w++) {
-        for (size_t i = 0; code == ERR_OK && i < MODEL_TABLES_MAX; i++) {
-            if (t->ways[w].loads[i] != NULL) {
-                code = t->ways[w].loads[i]->ops->end(t->ways[w].loads[i], err);
+    for (size_t i = 0; code == ERR_OK && i < MODEL_TABLES_MAX; i++) {
+        if (way->loads[i] != NULL) {
+            code = way->loads[i]->ops->end(way->loads[i], err);
+        }
+    }
+    return code;
+}
+
+static void leave_target(struct shared *shared, size_t target) {
+    if (atomic_fetch_sub(&shared->loading[target], 1) == 1 && !atomic_load(&shared->failed)) {
+        shared->bulk->loaded(shared->bulk->loaded_arg, target);
+    }
+}
+
+/* PostgreSQL first: its indexes take the longest. */
+static enum err_code end_ways(struct bulk_thread *t, struct err *err) {
+    static const unsigned order[] = {STORE_PG, STORE_REDIS};
+    enum err_code code = ERR_OK;
+
+    for (size_t i = 0; i < ARRAY_LEN(order); i++) {
+        for (size_t w = 0; code == ERR_OK && w < t->way_count; w++) {
+            if (t->ways[w].target->store != order[i]) {
+                continue;
+            }
+            code = end_way(&t->ways[w], err);
+            if (code == ERR_OK) {
+                leave_target(t->shared, w);
             }
         }
     }
@@ -430,7 +454,7 @@ static void *thread_main(void *arg) {
         code = build_partition(t, partition, &err);
     }
     if (code == ERR_OK) {
-        code = end_loads(t, &err);
+        code = end_ways(t, &err);
     }
     if (code != ERR_OK) {
         (void)pthread_mutex_lock(&shared->mutex);
@@ -453,7 +477,7 @@ static void *progress_main(void *arg) {
     int64_t total = 0;
 
     for (int32_t p = 0; p < shared->partitions; p++) {
-        total += shared->ends[p];
+        total += shared->bulk->ends[p];
     }
     for (int turn = 0;
          !atomic_load(&shared->failed) && atomic_load(&shared->next_partition) < INT32_MAX / 2;
@@ -467,12 +491,12 @@ static void *progress_main(void *arg) {
     return NULL;
 }
 
-enum err_code rebuild_bulk(const struct rebuild_options *options, const int64_t *ends,
+enum err_code rebuild_bulk(const struct rebuild_options *options, const struct rebuild_bulk *bulk,
                            struct err *err) {
     const struct projector_config *config = options->world->config;
     struct bulk_thread *threads[THREADS_MAX];
     struct shared shared = {.options = options,
-                            .ends = ends,
+                            .bulk = bulk,
                             .partitions = (int32_t)config->topic_partitions,
                             .mutex = PTHREAD_MUTEX_INITIALIZER};
     int64_t count = config->rebuild_threads < THREADS_MAX ? config->rebuild_threads : THREADS_MAX;
@@ -481,6 +505,9 @@ enum err_code rebuild_bulk(const struct rebuild_options *options, const int64_t 
     int64_t started = 0;
 
     count = count < shared.partitions ? count : shared.partitions;
+    for (size_t i = 0; i < options->target_count; i++) {
+        atomic_store(&shared.loading[i], count);
+    }
     const bool watched = pthread_create(&progress, NULL, progress_main, &shared) == 0;
     for (; started < count; started++) {
         threads[started] = mem_zalloc(sizeof(*threads[started]));
@@ -488,6 +515,11 @@ enum err_code rebuild_bulk(const struct rebuild_options *options, const int64_t 
         if (pthread_create(&handles[started], NULL, thread_main, threads[started]) != 0) {
             mem_free(threads[started]);
             break;
+        }
+    }
+    for (size_t i = 0; started > 0 && i < options->target_count; i++) {
+        for (int64_t missing = started; missing < count; missing++) {
+            leave_target(&shared, i);
         }
     }
     for (int64_t i = 0; i < started; i++) {
