@@ -60,6 +60,7 @@ struct bulk_thread {
     struct shared *shared;
     pthread_t thread;
     struct event_reader *reader;
+    int32_t claimed; /* the partition that is to come; none is left: beyond the last */
     struct builder_lane lanes[REBUILD_PROJECTIONS_MAX];
     size_t lane_count;
     struct way ways[REBUILD_TARGETS_MAX];
@@ -305,19 +306,30 @@ static enum err_code begin_folds(struct bulk_thread *t, int32_t partition, struc
     return code;
 }
 
-static enum err_code build_partition(struct bulk_thread *t, int32_t partition, struct err *err) {
-    const int64_t end = t->shared->bulk->ends[partition];
-    enum err_code code = ERR_OK;
-    int64_t next = 0;
-
-    code = begin_folds(t, partition, err);
-    if (code == ERR_OK && end > 0) {
-        code = t->reader->ops->start(t->reader, partition, 0, err);
+/* Takes the next partition that nobody has taken and has it read ahead, so that its records are
+ * there when what comes before is done. */
+static enum err_code claim_partition(struct bulk_thread *t, struct err *err) {
+    t->claimed = atomic_fetch_add(&t->shared->next_partition, 1);
+    if (t->claimed >= t->shared->partitions || t->shared->bulk->ends[t->claimed] == 0) {
+        return ERR_OK;
     }
+    return t->reader->ops->start(t->reader, t->claimed, 0, err);
+}
+
+/* The one that is claimed. */
+static enum err_code build_partition(struct bulk_thread *t, struct err *err) {
+    const int32_t partition = t->claimed;
+    const int64_t end = t->shared->bulk->ends[partition];
+    int64_t next = 0;
+    enum err_code code = begin_folds(t, partition, err);
+
     if (code == ERR_OK) {
         code = read_on(t, partition, end, &next, err);
     }
     t->reader->ops->stop(t->reader, partition);
+    if (code == ERR_OK) {
+        code = claim_partition(t, err);
+    }
     for (size_t l = 0; code == ERR_OK && l < t->lane_count; l++) {
         code = flush_merged(t, l, partition, err);
     }
@@ -365,12 +377,13 @@ static enum err_code open_thread(struct bulk_thread *t, struct err *err) {
     t->rows = mem_array(ROWS_AT_ONCE, sizeof(t->rows[0]));
     t->through_sink = mem_array((size_t)BATCH * EMITTER_ROWS_PER_EVENT_MAX, sizeof(t->rows[0]));
     arena_init(&t->scratch, 4096, SCRATCH_BYTES);
+    t->reader = options->world->reader(options->world, READ_IN_TURN);
+    code = t->reader->ops->open(t->reader, err);
+    if (code == ERR_OK) {
+        code = claim_partition(t, err);
+    }
     for (size_t i = 0; code == ERR_OK && i < options->target_count; i++) {
         code = open_way(t, &options->targets[i], err);
-    }
-    if (code == ERR_OK) {
-        t->reader = options->world->reader(options->world, READ_IN_TURN);
-        code = t->reader->ops->open(t->reader, err);
     }
     return code;
 }
@@ -446,12 +459,8 @@ static void *thread_main(void *arg) {
     struct err err = {0};
     enum err_code code = open_thread(t, &err);
 
-    while (code == ERR_OK && !atomic_load(&shared->failed)) {
-        const int32_t partition = atomic_fetch_add(&shared->next_partition, 1);
-        if (partition >= shared->partitions) {
-            break;
-        }
-        code = build_partition(t, partition, &err);
+    while (code == ERR_OK && t->claimed < shared->partitions && !atomic_load(&shared->failed)) {
+        code = build_partition(t, &err);
     }
     if (code == ERR_OK) {
         code = end_ways(t, &err);
