@@ -444,8 +444,8 @@ Test(projector, a_killed_rebuild_leaves_the_live_model_and_can_be_run_again) {
 
 static bool is_building(void *arg) {
     (void)arg;
-    return atoi(read_model_sql("SELECT count(*) FROM daybook.checkpoints WHERE stage = 'build'")) >
-           0;
+    return atoi(read_model_sql("SELECT count(DISTINCT projection) FROM daybook.checkpoints WHERE"
+                               " stage = 'build'")) == 3;
 }
 
 /* Stopped for so long that the server has ended its sessions, and with them its lock. */
