@@ -90,6 +90,13 @@ void emitter_fold(struct emitter *emitter) {
     emitter->emitted = emitter->folded;
 }
 
+const struct row *emitter_take(struct emitter *emitter, size_t *count) {
+    assert(emitter->folded == 0);
+    *count = emitter->emitted;
+    emitter->emitted = 0;
+    return emitter->rows;
+}
+
 size_t emitter_rows(const struct emitter *emitter, unsigned store, struct row *out) {
     size_t count = 0;
 

@@ -22,5 +22,8 @@ void emitter_fold(struct emitter *emitter);
 size_t emitter_rows(const struct emitter *emitter, unsigned store, struct row *out);
 /* All of them; borrowed until the next fold or clear. */
 const struct row *emitter_all(const struct emitter *emitter, size_t *count);
+/* The rows emitted since the last take, as they came, for whoever does without folding; borrowed
+ * until the next is emitted. */
+const struct row *emitter_take(struct emitter *emitter, size_t *count);
 
 #endif

@@ -163,17 +163,15 @@ static enum err_code park(struct fold *fold, const struct consumed_record *recor
     return ERR_OK;
 }
 
-enum err_code fold_record(struct fold *fold, const struct consumed_record *record,
-                          const struct decoded *decoded, struct emitter *emitter,
-                          enum fold_verdict *verdict, struct parked_event *parked,
-                          struct err *err) {
+enum err_code fold_judge(struct fold *fold, const struct consumed_record *record,
+                         const struct decoded *decoded, struct judgement *judgement,
+                         struct parked_event *parked, struct err *err) {
     const int64_t version = record->event.version;
 
+    *judgement = (struct judgement){decoded->ours ? FOLD_PARKED : FOLD_PASSED, 0};
     if (!decoded->ours) {
-        *verdict = FOLD_PASSED;
         return ERR_OK;
     }
-    *verdict = FOLD_PARKED;
     if (!decoded->trusted) {
         return park(fold, record, decoded, str_from(decoded->defect), parked, err);
     }
@@ -186,7 +184,7 @@ enum err_code fold_record(struct fold *fold, const struct consumed_record *recor
         skip_voids(fold, record->event.stream_id, head);
     }
     if (version <= *head) {
-        *verdict = FOLD_REPEATED;
+        judgement->verdict = FOLD_REPEATED;
         return ERR_OK;
     }
     if (fold->parked.count > 0 && streams_find(&fold->parked, record->event.stream_id) != NULL) {
@@ -198,10 +196,29 @@ enum err_code fold_record(struct fold *fold, const struct consumed_record *recor
     if (decoded->defect != NULL) {
         return park(fold, record, decoded, str_from(decoded->defect), parked, err);
     }
-    const struct projected_event event = {&record->event, &decoded->event, record->partition};
-    fold->projection->project(&event, emitter);
-    emitter_fold(emitter);
     *head = version;
-    *verdict = FOLD_APPLIED;
+    *judgement = (struct judgement){FOLD_APPLIED, streams_place(&fold->heads, head)};
     return ERR_OK;
+}
+
+void fold_emit(const struct projection *projection, const struct consumed_record *record,
+               const struct decoded *decoded, struct emitter *emitter) {
+    const struct projected_event event = {&record->event, &decoded->event, record->partition};
+
+    projection->project(&event, emitter);
+}
+
+enum err_code fold_record(struct fold *fold, const struct consumed_record *record,
+                          const struct decoded *decoded, struct emitter *emitter,
+                          enum fold_verdict *verdict, struct parked_event *parked,
+                          struct err *err) {
+    struct judgement judgement;
+    const enum err_code code = fold_judge(fold, record, decoded, &judgement, parked, err);
+
+    if (code == ERR_OK && judgement.verdict == FOLD_APPLIED) {
+        fold_emit(fold->projection, record, decoded, emitter);
+        emitter_fold(emitter);
+    }
+    *verdict = judgement.verdict;
+    return code;
 }

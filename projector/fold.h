@@ -40,12 +40,25 @@ MUST_CHECK enum err_code fold_load(struct fold *fold, struct projection_sink *si
 MUST_CHECK bool fold_set_head(struct fold *fold, struct str stream_id, int64_t version);
 void fold_add_void(struct fold *fold, const struct void_range *range);
 
+struct judgement {
+    enum fold_verdict verdict;
+    size_t stream; /* FOLD_APPLIED: which of fold->heads it is, from 0, in the order they came in */
+};
+
 /* `parked` is filled for FOLD_PARKED; its texts live as long as record, decoded and the fold.
  * ERR_LIMIT: more streams than the fold may hold. */
 MUST_CHECK enum err_code fold_record(struct fold *fold, const struct consumed_record *record,
                                      const struct decoded *decoded, struct emitter *emitter,
                                      enum fold_verdict *verdict, struct parked_event *parked,
                                      struct err *err);
+/* Its two halves, for whoever folds once for several projections: the verdict, which is the same
+ * for all that handle the same events and have no voids, moves the head; and, after FOLD_APPLIED,
+ * what a projection makes of the event, which the emitter then holds as it came. */
+MUST_CHECK enum err_code fold_judge(struct fold *fold, const struct consumed_record *record,
+                                    const struct decoded *decoded, struct judgement *judgement,
+                                    struct parked_event *parked, struct err *err);
+void fold_emit(const struct projection *projection, const struct consumed_record *record,
+               const struct decoded *decoded, struct emitter *emitter);
 /* The id under which a record's stream is known: the id itself, or a printable form of what can't
  * be one, made in `text`. */
 struct str fold_stream_id(const struct consumed_record *record, const struct decoded *decoded,

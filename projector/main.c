@@ -100,9 +100,9 @@ static enum err_code make_builder(const struct world *world, const struct projec
 
 /* What is fetched ahead takes about a kilobyte an event, of each reader that is at work. */
 static int64_t ahead_of(enum reading how, int64_t partitions) {
-    enum { AHEAD = 24000, AHEAD_BULK = 32000, AHEAD_MIN = 250 };
-    const int64_t ahead = how == READ_IN_TURN    ? AHEAD_BULK
-                          : how == READ_TOGETHER ? AHEAD_BULK / partitions
+    enum { AHEAD = 24000, AHEAD_TOGETHER = 32000, AHEAD_IN_TURN = 8000, AHEAD_MIN = 250 };
+    const int64_t ahead = how == READ_IN_TURN    ? AHEAD_IN_TURN
+                          : how == READ_TOGETHER ? AHEAD_TOGETHER / partitions
                                                  : AHEAD / partitions;
 
     return ahead > AHEAD_MIN ? ahead : AHEAD_MIN;

@@ -189,82 +189,112 @@ static enum err_code read_ends(const struct rebuild_options *options, int64_t *e
     return code;
 }
 
-static enum err_code open_targets(struct rebuild_options *options, struct err *err) {
-    const struct world *world = options->world;
-    enum err_code code = ERR_OK;
-
-    for (size_t i = 0; code == ERR_OK && i < options->target_count; i++) {
-        struct rebuild_target *target = &options->targets[i];
-        code = world->builder(world, target->projection, target->store, &target->builder, err);
-        if (code == ERR_OK) {
-            code = target->builder->ops->begin(
-                target->builder, (int32_t)world->config->topic_partitions, &target->at, err);
-        }
-    }
-    return code;
-}
-
-/* One target's way from the bulk to readers, beside those of the others. */
-struct finish {
+/* One target's steps that run beside those of the others, in a thread of its own. */
+struct task {
     const struct rebuild_options *options;
-    const struct rebuild_target *target;
+    struct rebuild_target *target;
     pthread_t thread;
     bool started;
     enum err_code code;
     struct err err;
 };
 
+static void task_start(struct task *task, void *(*run)(void *task)) {
+    task->started = pthread_create(&task->thread, NULL, run, task) == 0;
+    if (!task->started) {
+        (void)run(task);
+    }
+}
+
+/* Waits for all; the first failure, if none came before. */
+static enum err_code tasks_end(struct task *tasks, size_t count, enum err_code code,
+                               struct err *err) {
+    for (size_t i = 0; i < count; i++) {
+        if (tasks[i].started) {
+            (void)pthread_join(tasks[i].thread, NULL);
+        }
+        if (code == ERR_OK && tasks[i].code != ERR_OK) {
+            code = err_set(err, tasks[i].code, "%s", tasks[i].err.message);
+        }
+    }
+    return code;
+}
+
+static struct task *tasks_new(struct rebuild_options *options) {
+    struct task *tasks = mem_array(options->target_count, sizeof(tasks[0]));
+
+    for (size_t i = 0; i < options->target_count; i++) {
+        tasks[i].options = options;
+        tasks[i].target = &options->targets[i];
+    }
+    return tasks;
+}
+
+static void *begin_main(void *arg) {
+    struct task *task = arg;
+    const struct world *world = task->options->world;
+    struct rebuild_target *target = task->target;
+    struct model_builder *builder = NULL;
+
+    task->code = world->builder(world, target->projection, target->store, &builder, &task->err);
+    target->builder = builder;
+    if (task->code == ERR_OK) {
+        task->code = builder->ops->begin(builder, (int32_t)world->config->topic_partitions,
+                                         &target->at, &task->err);
+    }
+    /* Who could not begin has no right to clean. */
+    target->begun = task->code != ERR_CONFLICT;
+    return NULL;
+}
+
+static enum err_code open_targets(struct rebuild_options *options, struct err *err) {
+    struct task *tasks = tasks_new(options);
+
+    for (size_t i = 0; i < options->target_count; i++) {
+        task_start(&tasks[i], begin_main);
+    }
+    const enum err_code code = tasks_end(tasks, options->target_count, ERR_OK, err);
+    mem_free(tasks);
+    return code;
+}
+
+/* From the bulk to readers. */
 static void *finish_main(void *arg) {
-    struct finish *finish = arg;
-    const struct rebuild_target *target = finish->target;
+    struct task *task = arg;
+    const struct rebuild_target *target = task->target;
     struct model_builder *builder = target->builder;
 
-    finish->code = builder->ops->seal(builder, &finish->err);
-    if (finish->code == ERR_OK) {
-        finish->code = finish_target(finish->options, target, &finish->err);
+    task->code = builder->ops->seal(builder, &task->err);
+    if (task->code == ERR_OK) {
+        task->code = finish_target(task->options, target, &task->err);
     }
-    if (finish->code == ERR_OK) {
-        log_info(finish->options->world->log, log_event("model.switched"),
+    if (task->code == ERR_OK) {
+        log_info(task->options->world->log, log_event("model.switched"),
                  log_cstr("projection", target->projection->name),
                  log_cstr("store", builder->ops->name),
                  log_i64("version", target->projection->version));
-        finish->code = builder->ops->clean(builder, &finish->err);
+        task->code = builder->ops->clean(builder, &task->err);
     }
     return NULL;
 }
 
-static enum err_code finish_all(const struct rebuild_options *options, struct err *err) {
-    struct finish *finishes = mem_array(options->target_count, sizeof(finishes[0]));
-    enum err_code code = ERR_OK;
+/* From a thread of the bulk: others may still be loading other targets. */
+static void on_loaded(void *arg, size_t target) {
+    struct task *tasks = arg;
 
-    for (size_t i = 0; i < options->target_count; i++) {
-        finishes[i].options = options;
-        finishes[i].target = &options->targets[i];
-        finishes[i].started =
-            pthread_create(&finishes[i].thread, NULL, finish_main, &finishes[i]) == 0;
-        if (!finishes[i].started) {
-            (void)finish_main(&finishes[i]);
-        }
-    }
-    for (size_t i = 0; i < options->target_count; i++) {
-        if (finishes[i].started) {
-            (void)pthread_join(finishes[i].thread, NULL);
-        }
-        if (code == ERR_OK && finishes[i].code != ERR_OK) {
-            code = err_set(err, finishes[i].code, "%s", finishes[i].err.message);
-        }
-    }
-    mem_free(finishes);
-    return code;
+    task_start(&tasks[target], finish_main);
 }
 
 static enum err_code build_and_swap(struct rebuild_options *options, const int64_t *ends,
                                     struct rebuild_result *result, struct err *err) {
     const int64_t started_us = clock_monotonic_us();
-    const enum err_code code = rebuild_bulk(options, ends, err);
+    struct task *tasks = tasks_new(options);
+    enum err_code code = rebuild_bulk(options, &(struct rebuild_bulk){ends, on_loaded, tasks}, err);
 
     result->bulk_seconds = (double)(clock_monotonic_us() - started_us) / 1e6;
-    return code == ERR_OK ? finish_all(options, err) : code;
+    code = tasks_end(tasks, options->target_count, code, err);
+    mem_free(tasks);
+    return code;
 }
 
 enum err_code rebuild(struct rebuild_options *options, struct rebuild_result *result,
@@ -281,14 +311,14 @@ enum err_code rebuild(struct rebuild_options *options, struct rebuild_result *re
         code = build_and_swap(options, ends, result, err);
     }
     for (size_t i = 0; i < options->target_count; i++) {
-        struct model_builder *builder = options->targets[i].builder;
-        /* Who could not begin has no right to clean; who has switched has cleaned. */
-        if (builder != NULL && code != ERR_OK && code != ERR_CONFLICT) {
-            (void)builder->ops->clean(builder, NULL);
+        struct rebuild_target *target = &options->targets[i];
+        /* Who has switched has cleaned, and finds nothing of his any more. */
+        if (target->builder != NULL && code != ERR_OK && target->begun) {
+            (void)target->builder->ops->clean(target->builder, NULL);
         }
-        if (builder != NULL) {
-            builder->ops->free(builder);
-            options->targets[i].builder = NULL;
+        if (target->builder != NULL) {
+            target->builder->ops->free(target->builder);
+            target->builder = NULL;
         }
     }
     for (int32_t p = 0; p < TOPIC_PARTITIONS_MAX; p++) {

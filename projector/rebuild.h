@@ -4,7 +4,8 @@
  *   1. a fresh place in each store (model_builder.h)
  *   2. bulk (rebuild_bulk.h): the log up to its present end, partitions in parallel, each record
  *      read and decoded once for all projections
- *   3. what has been written since is applied as replicas apply it
+ *   3. what has been written since is applied as replicas apply it; a store that has all of the
+ *      bulk goes on by itself
  *   4. the switch, when the new model is as far as the live one: readers see the old one complete,
  *      then the new one complete
  *   5. what the old one leaves is removed
@@ -28,6 +29,7 @@ struct rebuild_target {
     const struct projection *projection;
     unsigned store;
     struct model_builder *builder;
+    bool begun;                /* the place in the store may be its own */
     struct sink_checkpoint at; /* the claim: what its partitions' checkpoints begin with */
 };
 

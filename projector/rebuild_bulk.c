@@ -8,10 +8,10 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "projector/fold.h"
-#include "projector/rowset.h"
+#include "projector/merged.h"
 
 enum {
-    BATCH = 512,         /* all that is at hand for it fits the caches */
+    BATCH = 128,         /* all that is at hand for it fits the caches */
     ROWS_AT_ONCE = 4000, /* into a sink: of what was merged, or a batch's */
     MERGED_MAX = 500000, /* rows of one partition merged in memory */
     STREAMS_MAX = 50000000,
@@ -24,8 +24,9 @@ _Static_assert(ROWS_AT_ONCE >= BATCH * EMITTER_ROWS_PER_EVENT_MAX, "a batch's ro
 
 struct shared {
     const struct rebuild_options *options;
-    const int64_t *ends;
+    const struct rebuild_bulk *bulk;
     int32_t partitions;
+    _Atomic int64_t loading[REBUILD_TARGETS_MAX]; /* threads that have not done with it */
     _Atomic int64_t done;
     _Atomic int32_t next_partition;
     _Atomic bool failed;
@@ -38,8 +39,13 @@ struct shared {
 struct builder_lane {
     const struct projection *projection;
     struct fold fold;
+    struct builder_lane *judge;   /* whose verdicts count: its own, or those of one before it that
+                                     can't judge differently */
+    struct judgement *judgements; /* BATCH */
+    struct parked_event *parked;  /* BATCH + 1 */
+    size_t parked_count;
     struct emitter *emitter;
-    struct rowset merged;
+    struct merged merged;
 };
 
 /* One target's ways into its store, in one thread. */
@@ -54,15 +60,15 @@ struct bulk_thread {
     struct shared *shared;
     pthread_t thread;
     struct event_reader *reader;
+    int32_t claimed; /* the partition that is to come; none is left: beyond the last */
     struct builder_lane lanes[REBUILD_PROJECTIONS_MAX];
     size_t lane_count;
     struct way ways[REBUILD_TARGETS_MAX];
     size_t way_count;
     struct consumed_record *records; /* BATCH */
     struct decoded *decoded;         /* BATCH */
-    struct parked_event *parked;     /* BATCH + 1 */
-    size_t parked_count;
-    struct row *rows; /* ROWS_AT_ONCE */
+    struct row *rows;                /* ROWS_AT_ONCE */
+    struct row *through_sink;        /* a batch's */
     struct arena scratch;
 };
 
@@ -89,10 +95,11 @@ static enum err_code put(const struct way *way, int32_t partition, const struct 
     return way->sink->ops->apply(way->sink, &batch, err);
 }
 
-/* The rows of one batch that never change, into one target. */
+/* The rows of one batch that never change (t->rows), and what it parked, into one target. */
 static enum err_code put_appended(struct bulk_thread *t, const struct way *way, int32_t partition,
-                                  const struct row *rows, size_t count, struct err *err) {
+                                  size_t count, struct err *err) {
     const struct projection *projection = way->target->projection;
+    const struct builder_lane *judge = t->lanes[way->lane].judge;
     enum err_code code = ERR_OK;
     size_t through_sink = 0;
 
@@ -102,45 +109,51 @@ static enum err_code put_appended(struct bulk_thread *t, const struct way *way, 
             continue;
         }
         if (way->loads[i] != NULL) {
-            code = way->loads[i]->ops->rows(way->loads[i], partition, rows, count, err);
+            code = way->loads[i]->ops->rows(way->loads[i], partition, t->rows, count, err);
             continue;
         }
         for (size_t r = 0; r < count; r++) {
-            if (rows[r].table == table) {
-                t->rows[through_sink++] = rows[r];
+            if (t->rows[r].table == table) {
+                t->through_sink[through_sink++] = t->rows[r];
             }
         }
     }
-    return code == ERR_OK
-               ? put(way, partition, t->rows, through_sink, t->parked, t->parked_count, err)
-               : code;
+    return code == ERR_OK ? put(way, partition, t->through_sink, through_sink, judge->parked,
+                                judge->parked_count, err)
+                          : code;
+}
+
+static enum err_code flush_way(struct bulk_thread *t, const struct way *way, int32_t partition,
+                               struct err *err) {
+    const struct merged *merged = &t->lanes[way->lane].merged;
+    const struct row *row = NULL;
+    enum err_code code = ERR_OK;
+    size_t at = 0;
+    size_t count = 0;
+
+    while (code == ERR_OK && (row = merged_next(merged, &at)) != NULL) {
+        if (!(row->table->stores & way->target->store)) {
+            continue;
+        }
+        t->rows[count++] = *row;
+        if (count == ROWS_AT_ONCE) {
+            code = put(way, partition, t->rows, count, NULL, 0, err);
+            count = 0;
+        }
+    }
+    return code == ERR_OK ? put(way, partition, t->rows, count, NULL, 0, err) : code;
 }
 
 static enum err_code flush_merged(struct bulk_thread *t, size_t lane_index, int32_t partition,
                                   struct err *err) {
-    struct builder_lane *lane = &t->lanes[lane_index];
     enum err_code code = ERR_OK;
 
     for (size_t w = 0; code == ERR_OK && w < t->way_count; w++) {
-        const struct way *way = &t->ways[w];
-        size_t count = 0;
-        for (size_t i = 0; code == ERR_OK && way->lane == lane_index && i < lane->merged.slot_count;
-             i++) {
-            const struct row *row = lane->merged.entries[i].row;
-            if (row == NULL || !(row->table->stores & way->target->store)) {
-                continue;
-            }
-            t->rows[count++] = *row;
-            if (count == ROWS_AT_ONCE) {
-                code = put(way, partition, t->rows, count, NULL, 0, err);
-                count = 0;
-            }
-        }
-        if (code == ERR_OK) {
-            code = put(way, partition, t->rows, count, NULL, 0, err);
+        if (t->ways[w].lane == lane_index) {
+            code = flush_way(t, &t->ways[w], partition, err);
         }
     }
-    rowset_clear(&lane->merged);
+    merged_clear(&t->lanes[lane_index].merged);
     return code;
 }
 
@@ -162,32 +175,56 @@ static void decode_all(struct bulk_thread *t, const struct aggregate *aggregate,
     }
 }
 
+static enum err_code judge_batch(struct bulk_thread *t, struct builder_lane *lane, size_t count,
+                                 struct err *err) {
+    enum err_code code = ERR_OK;
+
+    lane->parked_count = 0;
+    for (size_t i = 0; code == ERR_OK && i < count; i++) {
+        struct judgement *judgement = &lane->judgements[i];
+        code = fold_judge(&lane->fold, &t->records[i], &t->decoded[i], judgement,
+                          &lane->parked[lane->parked_count], err);
+        lane->parked_count += judgement->verdict == FOLD_PARKED;
+    }
+    return code;
+}
+
+/* What the lane's projection makes of the batch: rows that change are merged, those that don't are
+ * put into t->rows. Returns how many these are. */
+static size_t emit_batch(struct bulk_thread *t, struct builder_lane *lane, size_t count) {
+    size_t appended = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        const struct judgement *judgement = &lane->judge->judgements[i];
+        size_t row_count = 0;
+        if (judgement->verdict != FOLD_APPLIED) {
+            continue;
+        }
+        fold_emit(lane->projection, &t->records[i], &t->decoded[i], lane->emitter);
+        const struct row *rows = emitter_take(lane->emitter, &row_count);
+        for (size_t r = 0; r < row_count; r++) {
+            if (rows[r].table->append_only) {
+                t->rows[appended++] = rows[r];
+            } else {
+                merged_add(&lane->merged, &rows[r], judgement->stream);
+            }
+        }
+    }
+    return appended;
+}
+
 static enum err_code fold_batch(struct bulk_thread *t, size_t lane_index, int32_t partition,
                                 size_t count, struct err *err) {
     struct builder_lane *lane = &t->lanes[lane_index];
-    enum err_code code = ERR_OK;
-    size_t row_count = 0;
+    enum err_code code = lane->judge == lane ? judge_batch(t, lane, count, err) : ERR_OK;
+    const size_t appended = code == ERR_OK ? emit_batch(t, lane, count) : 0;
 
-    emitter_clear(lane->emitter);
-    t->parked_count = 0;
-    for (size_t i = 0; code == ERR_OK && i < count; i++) {
-        enum fold_verdict verdict = FOLD_PASSED;
-        code = fold_record(&lane->fold, &t->records[i], &t->decoded[i], lane->emitter, &verdict,
-                           &t->parked[t->parked_count], err);
-        t->parked_count += verdict == FOLD_PARKED;
-    }
-    const struct row *rows = emitter_all(lane->emitter, &row_count);
-    for (size_t i = 0; code == ERR_OK && i < row_count; i++) {
-        if (!rows[i].table->append_only) {
-            rowset_add(&lane->merged, &rows[i], partition, 0);
-        }
-    }
     for (size_t w = 0; code == ERR_OK && w < t->way_count; w++) {
         if (t->ways[w].lane == lane_index) {
-            code = put_appended(t, &t->ways[w], partition, rows, row_count, err);
+            code = put_appended(t, &t->ways[w], partition, appended, err);
         }
     }
-    if (code == ERR_OK && lane->merged.count > MERGED_MAX) {
+    if (code == ERR_OK && merged_count(&lane->merged) > MERGED_MAX) {
         code = flush_merged(t, lane_index, partition, err);
     }
     return code;
@@ -236,10 +273,24 @@ static enum err_code read_on(struct bulk_thread *t, int32_t partition, int64_t e
     return code;
 }
 
-static enum err_code build_partition(struct bulk_thread *t, int32_t partition, struct err *err) {
-    const int64_t end = t->shared->ends[partition];
+/* The heads are kept once for all that can't judge differently: those of the same aggregate without
+ * voids. */
+static void choose_judges(struct bulk_thread *t) {
+    for (size_t l = 0; l < t->lane_count; l++) {
+        struct builder_lane *lane = &t->lanes[l];
+        lane->judge = lane;
+        for (size_t i = 0; lane->judge == lane && i < l; i++) {
+            struct builder_lane *other = &t->lanes[i];
+            if (other->projection->aggregate == lane->projection->aggregate &&
+                other->fold.void_count == 0 && lane->fold.void_count == 0) {
+                lane->judge = other;
+            }
+        }
+    }
+}
+
+static enum err_code begin_folds(struct bulk_thread *t, int32_t partition, struct err *err) {
     enum err_code code = ERR_OK;
-    int64_t next = 0;
 
     for (size_t l = 0; l < t->lane_count; l++) {
         fold_clear(&t->lanes[l].fold);
@@ -251,13 +302,34 @@ static enum err_code build_partition(struct bulk_thread *t, int32_t partition, s
             code = fold_load(fold, t->ways[w].sink, &t->ways[w].target->at, false, err);
         }
     }
-    if (code == ERR_OK && end > 0) {
-        code = t->reader->ops->start(t->reader, partition, 0, err);
+    choose_judges(t);
+    return code;
+}
+
+/* Takes the next partition that nobody has taken and has it read ahead, so that its records are
+ * there when what comes before is done. */
+static enum err_code claim_partition(struct bulk_thread *t, struct err *err) {
+    t->claimed = atomic_fetch_add(&t->shared->next_partition, 1);
+    if (t->claimed >= t->shared->partitions || t->shared->bulk->ends[t->claimed] == 0) {
+        return ERR_OK;
     }
+    return t->reader->ops->start(t->reader, t->claimed, 0, err);
+}
+
+/* The one that is claimed. */
+static enum err_code build_partition(struct bulk_thread *t, struct err *err) {
+    const int32_t partition = t->claimed;
+    const int64_t end = t->shared->bulk->ends[partition];
+    int64_t next = 0;
+    enum err_code code = begin_folds(t, partition, err);
+
     if (code == ERR_OK) {
         code = read_on(t, partition, end, &next, err);
     }
     t->reader->ops->stop(t->reader, partition);
+    if (code == ERR_OK) {
+        code = claim_partition(t, err);
+    }
     for (size_t l = 0; code == ERR_OK && l < t->lane_count; l++) {
         code = flush_merged(t, l, partition, err);
     }
@@ -279,8 +351,10 @@ static enum err_code open_way(struct bulk_thread *t, const struct rebuild_target
         struct builder_lane *lane = &t->lanes[t->lane_count++];
         lane->projection = target->projection;
         fold_init(&lane->fold, target->projection, 0, STREAMS_MAX);
-        rowset_init(&lane->merged);
-        lane->emitter = emitter_new(BATCH);
+        merged_init(&lane->merged, target->projection);
+        lane->emitter = emitter_new(1);
+        lane->judgements = mem_array(BATCH, sizeof(lane->judgements[0]));
+        lane->parked = mem_array(BATCH + 1, sizeof(lane->parked[0]));
     }
     way->lane = t->lane_count - 1;
     enum err_code code =
@@ -300,15 +374,16 @@ static enum err_code open_thread(struct bulk_thread *t, struct err *err) {
 
     t->records = mem_array(BATCH, sizeof(t->records[0]));
     t->decoded = mem_array(BATCH, sizeof(t->decoded[0]));
-    t->parked = mem_array(BATCH + 1, sizeof(t->parked[0]));
     t->rows = mem_array(ROWS_AT_ONCE, sizeof(t->rows[0]));
+    t->through_sink = mem_array((size_t)BATCH * EMITTER_ROWS_PER_EVENT_MAX, sizeof(t->rows[0]));
     arena_init(&t->scratch, 4096, SCRATCH_BYTES);
+    t->reader = options->world->reader(options->world, READ_IN_TURN);
+    code = t->reader->ops->open(t->reader, err);
+    if (code == ERR_OK) {
+        code = claim_partition(t, err);
+    }
     for (size_t i = 0; code == ERR_OK && i < options->target_count; i++) {
         code = open_way(t, &options->targets[i], err);
-    }
-    if (code == ERR_OK) {
-        t->reader = options->world->reader(options->world, READ_IN_TURN);
-        code = t->reader->ops->open(t->reader, err);
     }
     return code;
 }
@@ -326,8 +401,10 @@ static void close_thread(struct bulk_thread *t) {
     }
     for (size_t l = 0; l < t->lane_count; l++) {
         fold_release(&t->lanes[l].fold);
-        rowset_release(&t->lanes[l].merged);
+        merged_release(&t->lanes[l].merged);
         emitter_free(t->lanes[l].emitter);
+        mem_free(t->lanes[l].judgements);
+        mem_free(t->lanes[l].parked);
     }
     if (t->reader != NULL) {
         t->reader->ops->free(t->reader);
@@ -335,18 +412,41 @@ static void close_thread(struct bulk_thread *t) {
     arena_release(&t->scratch);
     mem_free(t->records);
     mem_free(t->decoded);
-    mem_free(t->parked);
     mem_free(t->rows);
+    mem_free(t->through_sink);
     mem_free(t);
 }
 
-static enum err_code end_loads(struct bulk_thread *t, struct err *err) {
+static enum err_code end_way(struct way *way, struct err *err) {
     enum err_code code = ERR_OK;
 
-    for (size_t w = 0; w < t->way_count; w++) {
-        for (size_t i = 0; code == ERR_OK && i < MODEL_TABLES_MAX; i++) {
-            if (t->ways[w].loads[i] != NULL) {
-                code = t->ways[w].loads[i]->ops->end(t->ways[w].loads[i], err);
+    for (size_t i = 0; code == ERR_OK && i < MODEL_TABLES_MAX; i++) {
+        if (way->loads[i] != NULL) {
+            code = way->loads[i]->ops->end(way->loads[i], err);
+        }
+    }
+    return code;
+}
+
+static void leave_target(struct shared *shared, size_t target) {
+    if (atomic_fetch_sub(&shared->loading[target], 1) == 1 && !atomic_load(&shared->failed)) {
+        shared->bulk->loaded(shared->bulk->loaded_arg, target);
+    }
+}
+
+/* PostgreSQL first: its indexes take the longest. */
+static enum err_code end_ways(struct bulk_thread *t, struct err *err) {
+    static const unsigned order[] = {STORE_PG, STORE_REDIS};
+    enum err_code code = ERR_OK;
+
+    for (size_t i = 0; i < ARRAY_LEN(order); i++) {
+        for (size_t w = 0; code == ERR_OK && w < t->way_count; w++) {
+            if (t->ways[w].target->store != order[i]) {
+                continue;
+            }
+            code = end_way(&t->ways[w], err);
+            if (code == ERR_OK) {
+                leave_target(t->shared, w);
             }
         }
     }
@@ -359,15 +459,11 @@ static void *thread_main(void *arg) {
     struct err err = {0};
     enum err_code code = open_thread(t, &err);
 
-    while (code == ERR_OK && !atomic_load(&shared->failed)) {
-        const int32_t partition = atomic_fetch_add(&shared->next_partition, 1);
-        if (partition >= shared->partitions) {
-            break;
-        }
-        code = build_partition(t, partition, &err);
+    while (code == ERR_OK && t->claimed < shared->partitions && !atomic_load(&shared->failed)) {
+        code = build_partition(t, &err);
     }
     if (code == ERR_OK) {
-        code = end_loads(t, &err);
+        code = end_ways(t, &err);
     }
     if (code != ERR_OK) {
         (void)pthread_mutex_lock(&shared->mutex);
@@ -390,7 +486,7 @@ static void *progress_main(void *arg) {
     int64_t total = 0;
 
     for (int32_t p = 0; p < shared->partitions; p++) {
-        total += shared->ends[p];
+        total += shared->bulk->ends[p];
     }
     for (int turn = 0;
          !atomic_load(&shared->failed) && atomic_load(&shared->next_partition) < INT32_MAX / 2;
@@ -404,12 +500,12 @@ static void *progress_main(void *arg) {
     return NULL;
 }
 
-enum err_code rebuild_bulk(const struct rebuild_options *options, const int64_t *ends,
+enum err_code rebuild_bulk(const struct rebuild_options *options, const struct rebuild_bulk *bulk,
                            struct err *err) {
     const struct projector_config *config = options->world->config;
     struct bulk_thread *threads[THREADS_MAX];
     struct shared shared = {.options = options,
-                            .ends = ends,
+                            .bulk = bulk,
                             .partitions = (int32_t)config->topic_partitions,
                             .mutex = PTHREAD_MUTEX_INITIALIZER};
     int64_t count = config->rebuild_threads < THREADS_MAX ? config->rebuild_threads : THREADS_MAX;
@@ -418,6 +514,9 @@ enum err_code rebuild_bulk(const struct rebuild_options *options, const int64_t 
     int64_t started = 0;
 
     count = count < shared.partitions ? count : shared.partitions;
+    for (size_t i = 0; i < options->target_count; i++) {
+        atomic_store(&shared.loading[i], count);
+    }
     const bool watched = pthread_create(&progress, NULL, progress_main, &shared) == 0;
     for (; started < count; started++) {
         threads[started] = mem_zalloc(sizeof(*threads[started]));
@@ -425,6 +524,11 @@ enum err_code rebuild_bulk(const struct rebuild_options *options, const int64_t 
         if (pthread_create(&handles[started], NULL, thread_main, threads[started]) != 0) {
             mem_free(threads[started]);
             break;
+        }
+    }
+    for (size_t i = 0; started > 0 && i < options->target_count; i++) {
+        for (int64_t missing = started; missing < count; missing++) {
+            leave_target(&shared, i);
         }
     }
     for (int64_t i = 0; i < started; i++) {

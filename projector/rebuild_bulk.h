@@ -9,8 +9,15 @@
 
 #include "projector/rebuild.h"
 
-/* `ends`: per partition, the offset up to which. */
-MUST_CHECK enum err_code rebuild_bulk(const struct rebuild_options *options, const int64_t *ends,
-                                      struct err *err);
+struct rebuild_bulk {
+    const int64_t *ends; /* per partition, the offset up to which */
+    /* Called once for each target as soon as all of it is in its store, from any thread; not when
+     * something has failed before. */
+    void (*loaded)(void *arg, size_t target);
+    void *loaded_arg;
+};
+
+MUST_CHECK enum err_code rebuild_bulk(const struct rebuild_options *options,
+                                      const struct rebuild_bulk *bulk, struct err *err);
 
 #endif

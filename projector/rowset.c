@@ -57,30 +57,33 @@ static void grow(struct rowset *set) {
     mem_free(old);
 }
 
+static void free_text(struct str text) {
+    union {
+        const char *in;
+        void *out;
+    } ptr = {.in = text.ptr};
+
+    mem_free(ptr.out);
+}
+
 /* As row_merge, but with texts of its own. */
-static void merge(struct rowset_entry *entry, const struct row *row) {
-    if (entry->row == NULL) {
-        entry->row = mem_zalloc(sizeof(*entry->row));
-        row_copy(entry->row, row);
+void rowset_merge(struct row **into, const struct row *row) {
+    if (*into == NULL) {
+        *into = mem_zalloc(sizeof(**into));
+        row_copy(*into, row);
         return;
     }
-    struct row previous = *entry->row;
-    row_merge(entry->row, row);
     for (size_t i = row->table->key_count; i < row->table->column_count; i++) {
-        if (row->table->columns[i].kind != COLUMN_TEXT || !row->cells[i].set) {
-            continue;
-        }
-        if (cell_equal(&row->table->columns[i], &previous.cells[i], &row->cells[i])) {
-            entry->row->cells[i] = previous.cells[i];
-            continue;
-        }
-        entry->row->cells[i].text.ptr = mem_strndup(row->cells[i].text);
-        if (previous.cells[i].set) {
-            union {
-                const char *in;
-                void *out;
-            } text = {.in = previous.cells[i].text.ptr};
-            mem_free(text.out);
+        const struct model_column *column = &row->table->columns[i];
+        struct cell *cell = &(*into)->cells[i];
+        if (column->kind != COLUMN_TEXT) {
+            cell_merge(column, cell, &row->cells[i]);
+        } else if (row->cells[i].set && !cell_equal(column, cell, &row->cells[i])) {
+            if (cell->set) {
+                free_text(cell->text);
+            }
+            *cell = row->cells[i];
+            cell->text.ptr = mem_strndup(row->cells[i].text);
         }
     }
 }
@@ -102,7 +105,7 @@ void rowset_add(struct rowset *set, const struct row *row, int32_t partition, in
     if (row->table->append_only) {
         entry->digest = row_value_hash(row);
     } else {
-        merge(entry, row);
+        rowset_merge(&entry->row, row);
     }
 }
 

@@ -29,6 +29,9 @@ void rowset_init(struct rowset *set);
 void rowset_release(struct rowset *set);
 void rowset_clear(struct rowset *set);
 void rowset_add(struct rowset *set, const struct row *row, int32_t partition, int64_t offset);
+/* What becomes of a row of its own, *into, which may be NULL: the newer one merged into it. To be
+ * released with row_release and freed. */
+void rowset_merge(struct row **into, const struct row *row);
 /* NULL: there is none. Borrowed until the next add. */
 struct rowset_entry *rowset_find(const struct rowset *set, const struct row *key);
 

@@ -7,10 +7,12 @@
 #include "common/base/arena.h"
 
 struct stream_slot;
+struct stream_entry;
 
 struct streams {
     struct stream_slot *slots; /* open addressing */
     size_t slot_count;
+    struct stream_entry *entries; /* in the order in which they were added */
     size_t count;
     size_t max;
     struct arena ids;
@@ -24,6 +26,9 @@ void streams_clear(struct streams *streams);
 int64_t *streams_find(const struct streams *streams, struct str id);
 /* The same, added with `number` where it is missing. NULL: `max` is reached. */
 int64_t *streams_add(struct streams *streams, struct str id, int64_t number);
+/* Of a number that find or add has returned: which of all it is, from 0, in the order in which they
+ * were added. */
+size_t streams_place(const struct streams *streams, const int64_t *number);
 /* The id as it is kept here; len 0: not known. */
 struct str streams_id(const struct streams *streams, struct str id);
 bool streams_full(const struct streams *streams, size_t more);

@@ -14,20 +14,26 @@ enum {
     ELEMENTS_AT_ONCE = 4000,
     LONGEST_LIST = 1024,
     SLOTS_FIRST = 1024,
-    NOTHING = 0, /* no place in `kept`: it begins with a byte that is none's */
+    ELEMENTS_FIRST = 16384,
+    NONE = 0, /* indexes are one more than their place */
 };
 
-/* Before each element in `kept`. */
 struct element {
-    size_t older; /* place of the one before it; NOTHING: it is the first */
-    size_t len;
+    size_t place; /* in `kept` */
+    uint32_t len;
+    uint32_t older; /* index of the one before it; NONE: it is the first */
 };
 
 struct list {
-    uint64_t hash;
-    size_t id, id_len; /* place in `kept`; id NOTHING: an empty slot */
-    size_t newest;
-    size_t count;
+    size_t id, id_len; /* place in `ids` */
+    uint32_t newest;   /* index of an element */
+    uint32_t count;
+};
+
+/* Few bytes each, since every row looks for one. */
+struct slot {
+    uint32_t hash;
+    uint32_t list; /* index; NONE: empty */
 };
 
 struct load_redis {
@@ -37,9 +43,14 @@ struct load_redis {
     int64_t model;
     size_t kept_bytes;
     int32_t partition;
-    struct buf kept;
-    struct list *lists; /* open addressing */
-    size_t slot_count, list_count;
+    struct buf kept; /* elements, as they come */
+    struct element *elements;
+    size_t element_count, elements_cap;
+    struct buf ids;
+    struct list *lists;
+    size_t list_count;
+    struct slot *slots; /* open addressing; lists has room for as many */
+    size_t slot_count;
 };
 
 static struct load_redis *load_of(struct model_load *load) {
@@ -49,80 +60,84 @@ static struct load_redis *load_of(struct model_load *load) {
 /* --- keeping --- */
 
 static struct str id_of(const struct load_redis *self, const struct list *list) {
-    return str_of(self->kept.ptr + list->id, list->id_len);
+    return str_of(self->ids.ptr + list->id, list->id_len);
 }
 
-static struct list *probe(const struct load_redis *self, uint64_t hash, struct str id) {
+static uint32_t hash_id(struct str id) {
+    const uint64_t hash = hash_words(HASH_FNV1A_START, id);
+
+    return (uint32_t)(hash ^ (hash >> 32));
+}
+
+static struct slot *probe(const struct load_redis *self, uint32_t hash, struct str id) {
     size_t at = hash & (self->slot_count - 1);
 
     for (;;) {
-        struct list *list = &self->lists[at];
-        if (list->id == NOTHING || (list->hash == hash && str_eq(id_of(self, list), id))) {
-            return list;
+        struct slot *slot = &self->slots[at];
+        if (slot->list == NONE ||
+            (slot->hash == hash && str_eq(id_of(self, &self->lists[slot->list - 1]), id))) {
+            return slot;
         }
         at = (at + 1) & (self->slot_count - 1);
     }
 }
 
 static void grow(struct load_redis *self) {
-    struct list *old = self->lists;
-    const size_t old_count = self->slot_count;
-
-    self->slot_count = old_count > 0 ? 2 * old_count : SLOTS_FIRST;
-    self->lists = mem_array(self->slot_count, sizeof(self->lists[0]));
-    for (size_t i = 0; i < old_count; i++) {
-        if (old[i].id != NOTHING) {
-            *probe(self, old[i].hash, id_of(self, &old[i])) = old[i];
-        }
+    self->slot_count = self->slot_count > 0 ? 2 * self->slot_count : SLOTS_FIRST;
+    mem_free(self->slots);
+    self->slots = mem_array(self->slot_count, sizeof(self->slots[0]));
+    self->lists = mem_resize(self->lists, self->slot_count, sizeof(self->lists[0]));
+    for (size_t i = 0; i < self->list_count; i++) {
+        const struct str id = id_of(self, &self->lists[i]);
+        const uint32_t hash = hash_id(id);
+        *probe(self, hash, id) = (struct slot){hash, (uint32_t)i + 1};
     }
-    mem_free(old);
 }
 
 static void forget(struct load_redis *self) {
     buf_clear(&self->kept);
-    buf_put_char(&self->kept, '\0'); /* so that no place is NOTHING */
+    buf_clear(&self->ids);
     if (self->list_count > 0) {
-        memset(self->lists, 0, self->slot_count * sizeof(self->lists[0]));
+        memset(self->slots, 0, self->slot_count * sizeof(self->slots[0]));
     }
     self->list_count = 0;
+    self->element_count = 0;
 }
 
-static void keep(struct load_redis *self, const struct row *row) {
-    const struct str id = row->cells[0].text;
-    const uint64_t hash = hash_words(HASH_FNV1A_START, id);
-    struct element element = {0};
+static struct list *list_of(struct load_redis *self, struct str id) {
+    const uint32_t hash = hash_id(id);
 
     if (4 * (self->list_count + 1) > 3 * self->slot_count) {
         grow(self);
     }
-    struct list *list = probe(self, hash, id);
-    if (list->id == NOTHING) {
-        *list = (struct list){.hash = hash, .id = self->kept.len, .id_len = id.len};
-        buf_put_str(&self->kept, id);
-        self->list_count++;
+    struct slot *slot = probe(self, hash, id);
+    if (slot->list == NONE) {
+        self->lists[self->list_count++] = (struct list){.id = self->ids.len, .id_len = id.len};
+        *slot = (struct slot){hash, (uint32_t)self->list_count};
+        buf_put_str(&self->ids, id);
     }
+    return &self->lists[slot->list - 1];
+}
+
+static void keep(struct load_redis *self, const struct row *row) {
+    struct list *list = list_of(self, row->cells[0].text);
     const size_t place = self->kept.len;
-    element.older = list->newest;
-    buf_put(&self->kept, &element, sizeof(element));
-    const size_t begin = self->kept.len;
+
     redis_model_put_element(&self->kept, row);
     if (buf_failed(&self->kept)) {
         return;
     }
-    element.len = self->kept.len - begin;
-    memcpy(self->kept.ptr + place, &element, sizeof(element));
-    list->newest = place;
+    if (self->element_count == self->elements_cap) {
+        self->elements_cap = self->elements_cap > 0 ? 2 * self->elements_cap : ELEMENTS_FIRST;
+        self->elements = mem_resize(self->elements, self->elements_cap, sizeof(self->elements[0]));
+    }
+    self->elements[self->element_count++] =
+        (struct element){place, (uint32_t)(self->kept.len - place), list->newest};
+    list->newest = (uint32_t)self->element_count;
     list->count++;
 }
 
 /* --- sending --- */
-
-static struct element element_at(const struct load_redis *self, size_t place) {
-    struct element element;
-
-    memcpy(&element, self->kept.ptr + place, sizeof(element));
-    return element;
-}
 
 static size_t newest_count(const struct load_redis *self, const struct list *list) {
     const size_t longest = (size_t)self->table->redis_list_max;
@@ -134,13 +149,13 @@ static size_t newest_count(const struct load_redis *self, const struct list *lis
  */
 static void put_list(struct load_redis *self, const struct list *list) {
     const size_t count = newest_count(self, list);
-    size_t places[LONGEST_LIST];
-    size_t place = list->newest;
+    uint32_t newest[LONGEST_LIST];
+    uint32_t index = list->newest;
 
     assert(count <= LONGEST_LIST);
     for (size_t i = count; i > 0; i--) {
-        places[i - 1] = place;
-        place = element_at(self, place).older;
+        newest[i - 1] = index;
+        index = self->elements[index - 1].older;
     }
     redis_link_begin(&self->link);
     redis_link_put(&self->link, STR("LPUSH"));
@@ -148,8 +163,8 @@ static void put_list(struct load_redis *self, const struct list *list) {
                         id_of(self, list));
     redis_link_end(&self->link);
     for (size_t i = 0; i < count; i++) {
-        redis_link_put(&self->link, str_of(self->kept.ptr + places[i] + sizeof(struct element),
-                                           element_at(self, places[i]).len));
+        const struct element *element = &self->elements[newest[i] - 1];
+        redis_link_put(&self->link, str_of(self->kept.ptr + element->place, element->len));
     }
 }
 
@@ -196,13 +211,10 @@ static enum err_code send_all(struct load_redis *self, struct err *err) {
     size_t count = 0;
     size_t elements = 0;
 
-    if (buf_failed(&self->kept)) {
+    if (buf_failed(&self->kept) || buf_failed(&self->ids)) {
         return err_set(err, ERR_LIMIT, "redis: more than %d bytes of lists", KEPT_BYTES_CAP);
     }
-    for (size_t i = 0; code == ERR_OK && i < self->slot_count; i++) {
-        if (self->lists[i].id == NOTHING) {
-            continue;
-        }
+    for (size_t i = 0; code == ERR_OK && i < self->list_count; i++) {
         lists[count++] = &self->lists[i];
         elements += newest_count(self, &self->lists[i]);
         if (count == LISTS_AT_ONCE || elements > ELEMENTS_AT_ONCE) {
@@ -232,7 +244,7 @@ static enum err_code load_rows(struct model_load *load, int32_t partition, const
     for (size_t i = 0; code == ERR_OK && i < count; i++) {
         if (rows[i].table == self->table) {
             keep(self, &rows[i]);
-            if (self->kept.len > self->kept_bytes) {
+            if (self->kept.len + self->ids.len > self->kept_bytes) {
                 code = send_all(self, err);
             }
         }
@@ -251,7 +263,10 @@ static void load_free(struct model_load *load) {
 
     redis_link_release(&self->link);
     buf_release(&self->kept);
+    buf_release(&self->ids);
+    mem_free(self->elements);
     mem_free(self->lists);
+    mem_free(self->slots);
     mem_free(self);
 }
 
@@ -270,6 +285,7 @@ struct model_load *load_redis_new(const struct redis_link_options *link,
     self->model = model;
     self->kept_bytes = kept_bytes > 0 ? kept_bytes : KEPT_BYTES;
     buf_init(&self->kept, KEPT_BYTES_CAP);
+    buf_init(&self->ids, KEPT_BYTES_CAP);
     redis_link_init(&self->link, &options);
     forget(self);
     return &self->base;

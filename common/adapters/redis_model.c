@@ -88,15 +88,25 @@ bool redis_model_parse_cell(enum column_kind kind, struct str text, struct cell 
     return str_to_i64(text, &out->number);
 }
 
-static void put_escaped(struct buf *out, struct str text) {
+/* At most twice as long as the text. */
+static char *escape(char *at, struct str text) {
     for (size_t i = 0; i < text.len; i++) {
         const char c = text.ptr[i];
         if (c == '\t' || c == '\\') {
-            buf_put_char(out, '\\');
-            buf_put_char(out, c == '\t' ? 't' : c);
+            *at++ = '\\';
+            *at++ = c == '\t' ? 't' : c;
         } else {
-            buf_put_char(out, c);
+            *at++ = c;
         }
+    }
+    return at;
+}
+
+static void put_escaped(struct buf *out, struct str text) {
+    char *const begin = buf_room(out, 2 * text.len);
+
+    if (begin != NULL) {
+        buf_wrote(out, (size_t)(escape(begin, text) - begin));
     }
 }
 
@@ -115,23 +125,59 @@ static struct str unescape(struct arena *arena, struct str text) {
     return str_of(out, len);
 }
 
-void redis_model_put_element(struct buf *out, const struct row *row) {
-    const struct model_table *table = row->table;
+static char *put_number(char *at, int64_t number) {
+    char digits[STR_I64_BYTES];
+    const struct str text = str_of_i64(digits, number);
 
-    buf_put_i64(out, row->cells[table->version_column].number);
+    memcpy(at, text.ptr, text.len);
+    return at + text.len;
+}
+
+static char *put_piece(char *at, enum column_kind kind, const struct cell *cell) {
+    char uuid[UUID_TEXT_BYTES];
+
+    if (!cell->set) {
+        memcpy(at, "\\0", 2);
+        return at + 2;
+    }
+    switch (kind) {
+    case COLUMN_TEXT:
+        return escape(at, cell->text);
+    case COLUMN_UUID:
+        uuid_format(uuid, &cell->uuid);
+        memcpy(at, uuid, UUID_TEXT_BYTES - 1);
+        return at + UUID_TEXT_BYTES - 1;
+    case COLUMN_I64:
+    case COLUMN_TIME:
+    case COLUMN_DATE:
+        break;
+    }
+    return put_number(at, cell->number);
+}
+
+void redis_model_put_element(struct buf *out, const struct row *row) {
+    enum { PIECE_BYTES = 37 }; /* of one that is no text, with the separator */
+    const struct model_table *table = row->table;
+    size_t most = table->column_count * PIECE_BYTES;
+
+    for (size_t i = 1; i < table->column_count; i++) {
+        most += table->columns[i].kind == COLUMN_TEXT && row->cells[i].set
+                    ? 2 * row->cells[i].text.len
+                    : 0;
+    }
+    char *const begin = buf_room(out, most);
+    if (begin == NULL) {
+        return;
+    }
+    char *at = put_number(begin, row->cells[table->version_column].number);
     for (size_t i = 1; i < table->column_count; i++) {
         if ((int)i == table->version_column) {
             continue;
         }
-        buf_put_char(out, '\t');
-        if (!row->cells[i].set) {
-            buf_put_text(out, "\\0");
-        } else if (table->columns[i].kind == COLUMN_TEXT) {
-            put_escaped(out, row->cells[i].text);
-        } else {
-            redis_model_put_cell(out, table->columns[i].kind, &row->cells[i]);
-        }
+        *at++ = '\t';
+        at = put_piece(at, table->columns[i].kind, &row->cells[i]);
     }
+    buf_wrote(out, (size_t)(at - begin));
 }
 
 bool redis_model_parse_element(struct str text, const struct model_table *table,

@@ -161,39 +161,56 @@ void sink_pg_put_cell(struct pg_array *array, enum column_kind kind, const struc
     }
 }
 
-void sink_pg_put_copy_row(struct buf *out, const struct row *row) {
-    const struct model_table *table = row->table;
+/* Big-endian, in so many bytes; returns what is behind it. */
+static char *put_number(char *at, uint64_t value, size_t bytes) {
+    const uint64_t swapped = __builtin_bswap64(value << (64 - 8 * bytes));
 
-    buf_put_be16(out, (uint16_t)table->column_count);
+    memcpy(at, &swapped, sizeof(swapped));
+    return at + bytes;
+}
+
+static char *put_field(char *at, const void *bytes, size_t len) {
+    at = put_number(at, len, 4);
+    memcpy(at, bytes, len);
+    return at + len;
+}
+
+static char *put_copy_cell(char *at, enum column_kind kind, const struct cell *cell) {
+    switch (kind) {
+    case COLUMN_TEXT:
+        return put_field(at, cell->text.ptr, cell->text.len);
+    case COLUMN_I64:
+        return put_number(put_number(at, 8, 4), (uint64_t)cell->number, 8);
+    case COLUMN_TIME:
+        return put_number(put_number(at, 8, 4), (uint64_t)(cell->number - PG_EPOCH_US), 8);
+    case COLUMN_DATE:
+        return put_number(put_number(at, 4, 4), (uint64_t)(cell->number - EPOCH_DAYS), 4);
+    case COLUMN_UUID:
+        return put_field(at, cell->uuid.bytes, sizeof(cell->uuid.bytes));
+    }
+    return at;
+}
+
+void sink_pg_put_copy_row(struct buf *out, const struct row *row) {
+    enum { CELL_BYTES = 4 + 16, BESIDE_CELLS = 2 + 8 /* numbers are written eight bytes wide */ };
+    const struct model_table *table = row->table;
+    size_t most = BESIDE_CELLS + table->column_count * CELL_BYTES;
+
+    for (size_t i = 0; i < table->column_count; i++) {
+        most +=
+            table->columns[i].kind == COLUMN_TEXT && row->cells[i].set ? row->cells[i].text.len : 0;
+    }
+    char *const begin = buf_room(out, most);
+    if (begin == NULL) {
+        return;
+    }
+    char *at = put_number(begin, table->column_count, 2);
     for (size_t i = 0; i < table->column_count; i++) {
         const struct cell *cell = &row->cells[i];
-        if (!cell->set) {
-            buf_put_be32(out, UINT32_MAX);
-            continue;
-        }
-        switch (table->columns[i].kind) {
-        case COLUMN_TEXT:
-            buf_put_be32(out, (uint32_t)cell->text.len);
-            buf_put_str(out, cell->text);
-            break;
-        case COLUMN_I64:
-            buf_put_be32(out, 8);
-            buf_put_be64(out, (uint64_t)cell->number);
-            break;
-        case COLUMN_TIME:
-            buf_put_be32(out, 8);
-            buf_put_be64(out, (uint64_t)(cell->number - PG_EPOCH_US));
-            break;
-        case COLUMN_DATE:
-            buf_put_be32(out, 4);
-            buf_put_be32(out, (uint32_t)(int32_t)(cell->number - EPOCH_DAYS));
-            break;
-        case COLUMN_UUID:
-            buf_put_be32(out, sizeof(cell->uuid.bytes));
-            buf_put(out, cell->uuid.bytes, sizeof(cell->uuid.bytes));
-            break;
-        }
+        at = cell->set ? put_copy_cell(at, table->columns[i].kind, cell)
+                       : put_number(at, UINT32_MAX, 4);
     }
+    buf_wrote(out, (size_t)(at - begin));
 }
 
 void sink_pg_read_row(const PGresult *result, int index, const struct model_table *table,

@@ -1,5 +1,6 @@
 #include "common/base/buf.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -48,6 +49,16 @@ static bool reserve(struct buf *buf, size_t more) {
     buf->ptr = mem_resize(buf->ptr, cap, 1);
     buf->cap = cap;
     return true;
+}
+
+char *buf_room(struct buf *buf, size_t bytes) {
+    return reserve(buf, bytes) ? buf->ptr + buf->len : NULL;
+}
+
+void buf_wrote(struct buf *buf, size_t bytes) {
+    assert(!buf->failed && bytes < buf->cap - buf->len);
+    buf->len += bytes;
+    buf->ptr[buf->len] = '\0';
 }
 
 void buf_put(struct buf *buf, const void *bytes, size_t len) {

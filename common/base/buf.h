@@ -33,6 +33,10 @@ void buf_printf(struct buf *buf, const char *format, ...) PRINTF_LIKE(2, 3);
 void buf_put_be16(struct buf *buf, uint16_t value);
 void buf_put_be32(struct buf *buf, uint32_t value);
 void buf_put_be64(struct buf *buf, uint64_t value);
+/* Where the caller may write up to `bytes` more; NULL: failed. What was written is then added by
+ * buf_wrote, before anything else is. */
+char *buf_room(struct buf *buf, size_t bytes);
+void buf_wrote(struct buf *buf, size_t bytes);
 /* A JSON string with its quotes (RFC 8259 section 7); `text` must be UTF-8. */
 void buf_put_json_str(struct buf *buf, struct str text);
 

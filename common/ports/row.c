@@ -78,16 +78,7 @@ uint64_t row_value_hash(const struct row *row) {
 
 void row_merge(struct row *into, const struct row *from) {
     for (size_t i = from->table->key_count; i < from->table->column_count; i++) {
-        if (!from->cells[i].set) {
-            continue;
-        }
-        if (from->table->columns[i].merge == MERGE_ADD && into->cells[i].set) {
-            const bool overflow = __builtin_add_overflow(
-                into->cells[i].number, from->cells[i].number, &into->cells[i].number);
-            assert(!overflow);
-        } else {
-            into->cells[i] = from->cells[i];
-        }
+        cell_merge(&from->table->columns[i], &into->cells[i], &from->cells[i]);
     }
 }
 

@@ -8,8 +8,9 @@
  *   d  a rebuild of all projections
  *   e  a bare consumer that only reads the topic: the client as it comes, message by message; and,
  *      to compare, the quickest way that it has, in batches of bare partitions
+ *   f  d again while accounts and their transactions are read: how many reads, and how many errors
  *
- * BENCH_PARTS names those to be measured (abcde), BENCH_ROUNDS says how often (1).
+ * BENCH_PARTS names those to be measured (abcdef), BENCH_ROUNDS says how often (1).
  *
  * CPU is that of the projectors, PostgreSQL and Redis, from /proc.
  */
@@ -29,6 +30,7 @@
 #include "common/base/clock.h"
 #include "common/base/hash.h"
 #include "tests/bench/bench_process.h"
+#include "tests/bench/bench_readers.h"
 #include "tests/bench/bench_report.h"
 
 enum { ACCOUNTS = 10000, PARTITIONS = 6, TAKE = 4096, REPLICAS_MAX = 4, NAIVE_EVENTS = 20000 };
@@ -436,7 +438,7 @@ static void run_live(struct bench *bench, int replicas, const char *rate_name,
 
 /* --- d: rebuild --- */
 
-static void run_rebuild(struct bench *bench) {
+static double rebuild_all(const struct bench *bench) {
     static const char *const words[] = {"rebuild", "all", NULL};
     const double begin = now_s();
     const pid_t pid = start_projector(bench, 0, words);
@@ -446,9 +448,62 @@ static void run_rebuild(struct bench *bench) {
     if (status != 0) {
         give_up("rebuild", "failed, see build/bench/projector.log");
     }
-    const double rate = (double)bench->events / (now_s() - begin);
+    return (double)bench->events / (now_s() - begin);
+}
+
+static void run_rebuild(struct bench *bench) {
+    const double rate = rebuild_all(bench);
+
     bench_sample(&bench->report, "d_rebuild_all", "events/s", rate);
     (void)printf("rebuild: %.0f events/s\n", rate);
+}
+
+/* --- f: rebuild while reads go on --- */
+
+static pid_t start_query_api(uint16_t port) {
+    static const char *const names[][2] = {
+        {"DAYBOOK_READ_DATABASE_URL", "DAYBOOK_TEST_QUERY_URL"},
+        {"DAYBOOK_LOG_DATABASE_URL", "DAYBOOK_TEST_LOG_URL"},
+        {"DAYBOOK_REDIS_URL", "DAYBOOK_TEST_REDIS_QUERY_URL"},
+    };
+    char program[512];
+    char texts[4][600];
+    const char *argv[] = {program, NULL};
+    const char *const variables[] = {
+        texts[0], texts[1], texts[2], texts[3], "DAYBOOK_LOG_LEVEL=warn", NULL};
+
+    (void)snprintf(program, sizeof(program), "%s/daybook-query-api", bench_env("DAYBOOK_BIN_DIR"));
+    for (size_t i = 0; i < 3; i++) {
+        (void)snprintf(texts[i], sizeof(texts[i]), "%s=%s", names[i][0], bench_env(names[i][1]));
+    }
+    (void)snprintf(texts[3], sizeof(texts[3]), "DAYBOOK_HTTP_PORT=%d", port);
+    const pid_t pid = bench_start(argv, variables, "build/bench/query-api.log");
+    if (pid == 0 || !bench_wait_ready(port, 10000)) {
+        give_up("daybook-query-api", "can't be started, see build/bench/query-api.log");
+    }
+    return pid;
+}
+
+/* The model to read is there already: a rebuild before this one has made it. */
+static void run_rebuild_beside_readers(struct bench *bench) {
+    static struct bench_readers readers;
+    const uint16_t port = (uint16_t)(bench->port + REPLICAS_MAX);
+
+    (void)rebuild_all(bench);
+    const pid_t query = start_query_api(port);
+    readers = (struct bench_readers){
+        .port = port, .count = 2, .accounts = ACCOUNTS, .version = bench->events / ACCOUNTS};
+    if (!bench_readers_start(&readers)) {
+        give_up("readers", "no thread can be started");
+    }
+    const double rate = rebuild_all(bench);
+    bench_readers_end(&readers);
+    bench_stop(query);
+    bench_sample(&bench->report, "f_rebuild_with_reads", "events/s", rate);
+    bench_sample(&bench->report, "f_reads_meanwhile", "reads", (double)readers.reads);
+    bench_sample(&bench->report, "f_read_errors", "reads", (double)readers.errors);
+    (void)printf("rebuild with reads: %.0f events/s, %" PRId64 " reads, %" PRId64 " errors\n", rate,
+                 (int64_t)readers.reads, (int64_t)readers.errors);
 }
 
 static void run_round(struct bench *bench, const char *parts) {
@@ -466,6 +521,9 @@ static void run_round(struct bench *bench, const char *parts) {
     }
     if (strchr(parts, 'd') != NULL) {
         run_rebuild(bench);
+    }
+    if (strchr(parts, 'f') != NULL) {
+        run_rebuild_beside_readers(bench);
     }
     if (strchr(parts, 'c') != NULL) {
         run_live(bench, 2, "c_two_replicas", "c_cpu_two_replicas");
@@ -492,7 +550,7 @@ int main(void) {
     }
     fill_topic(&bench);
     for (int i = 0; i < rounds; i++) {
-        run_round(&bench, parts != NULL ? parts : "abcde");
+        run_round(&bench, parts != NULL ? parts : "abcdef");
     }
     bench_ratio(report, "projector_live_vs_naive", "b_one_replica", "a_naive", 10);
     bench_ratio(report, "projector_two_replicas_vs_naive", "c_two_replicas", "a_naive", 0);
