@@ -27,7 +27,7 @@ static const struct config_key keys[] = {
      "commands", "commands waiting per shard; one more is answered 503"},
     {"DAYBOOK_SHARD_BATCH_MAX", CONFIG_INT, KEY(shard_batch_max), "512", 1, 1024, NULL, false,
      "commands", "commands appended in one transaction"},
-    {"DAYBOOK_SHARD_STREAMS_MAX", CONFIG_INT, KEY(shard_streams_max), "50000", 4096, 10000000, NULL,
+    {"DAYBOOK_SHARD_STREAMS_MAX", CONFIG_INT, KEY(shard_streams_max), "50000", 2049, 10000000, NULL,
      false, "streams", "aggregate states kept in memory per shard"},
     {"DAYBOOK_SNAPSHOT_EVERY", CONFIG_INT, KEY(snapshot_every), "200", 0, 1000000, NULL, false,
      "events", "a stream's state is kept beside the log after so many further events; 0: never"},

@@ -36,16 +36,14 @@ struct shard {
     /* Taken from the queue, but their streams are in flight; in order of arrival. */
     struct command_job *held[SHARD_BATCH_MAX];
     size_t held_count;
+    bool needs_store; /* the held need what can only be asked when nothing is in flight */
 
     struct shard_metrics metrics;
 };
 
 /* --- loading and deciding --- */
 
-static void land_all(struct shard *shard);
-
-/* Brings streams of the batch up to the log; `loaded`: how many there were to look at. The store
- * answers when nothing else is on its way, so what is in flight lands first. */
+/* Brings streams of the batch up to the log; `loaded`: how many there were to look at. */
 static enum err_code load_streams(struct shard *shard, const struct shard_batch *batch,
                                   enum load_scope scope, size_t *loaded, struct err *err) {
     struct stream_entry *entries[SHARD_BATCH_MAX];
@@ -54,7 +52,7 @@ static enum err_code load_streams(struct shard *shard, const struct shard_batch 
     if (*loaded == 0) {
         return ERR_OK;
     }
-    land_all(shard);
+    assert(shard->flight_count == 0);
     return stream_loader_load(shard->loader, entries, *loaded, err);
 }
 
@@ -132,7 +130,7 @@ static enum err_code find_out(struct shard *shard, struct shard_batch *batch, st
         if (code == ERR_OK && appended) {
             return ERR_OK;
         }
-        if (code == ERR_OK) {
+        if (code == ERR_OK && clock_monotonic_us() < deadline_us) {
             code = append_once(shard, batch, err);
             if (code == ERR_OK) {
                 return ERR_OK;
@@ -303,6 +301,8 @@ static void run_each(struct shard *shard, struct shard_batch *batch) {
 
 /* --- flights --- */
 
+static void land_all(struct shard *shard);
+
 /* The store works on one batch after the other: when it begins with the oldest in flight, and how
  * long it is likely to take. */
 static void begin_service(struct shard *shard) {
@@ -336,9 +336,10 @@ static bool land_oldest(struct shard *shard, int64_t wait_until_us) {
     }
     shard->flight_count--;
     memmove(shard->flights, shard->flights + 1, shard->flight_count * sizeof(shard->flights[0]));
+    shard->needs_store = shard->needs_store && shard->flight_count > 0;
     note_append(shard, batch, code);
     note_pace(shard, batch);
-    if (code != ERR_OK) {
+    if (code != ERR_OK && code != ERR_UNAVAILABLE) {
         land_all(shard); /* what follows has the store for itself */
     }
     code = settle(shard, batch, code, &err);
@@ -361,6 +362,28 @@ static struct shard_batch *idle_batch(struct shard *shard) {
     return batch;
 }
 
+/* Behind a flight nothing can be read. True: the batch needs that, so all its jobs are held until
+ * the flight has landed; what arrives until then goes with them. */
+static bool hold_what_needs_store(struct shard *shard, struct shard_batch *batch,
+                                  struct command_job *const *jobs, size_t count) {
+    struct stream_entry *entries[SHARD_BATCH_MAX];
+
+    if (shard->flight_count == 0) {
+        return false;
+    }
+    if (shard_batch_streams(batch, LOAD_MISSING, entries) == 0) {
+        shard_batch_decide(batch, &shard->decider);
+        if (shard_batch_streams(batch, LOAD_DOUBTFUL, entries) == 0) {
+            return false;
+        }
+    }
+    shard_batch_release(batch);
+    memcpy(shard->held, jobs, count * sizeof(jobs[0]));
+    shard->held_count = count;
+    shard->needs_store = true;
+    return true;
+}
+
 /* Begins a batch of the jobs whose streams are free; the others are held. */
 static void launch(struct shard *shard, struct command_job *const *jobs, size_t count) {
     struct shard_batch *batch = idle_batch(shard);
@@ -368,11 +391,11 @@ static void launch(struct shard *shard, struct command_job *const *jobs, size_t 
 
     shard->held_count =
         shard_batch_begin(batch, shard->cache, &shard->metrics, jobs, count, shard->held);
-    if (batch->job_count == 0) {
+    if (batch->job_count == 0 || hold_what_needs_store(shard, batch, jobs, count)) {
         return;
     }
     metric_observe(shard->metrics.batch_size, (int64_t)batch->job_count);
-    enum err_code code = load_and_decide(shard, batch, &err);
+    enum err_code code = shard->flight_count == 0 ? load_and_decide(shard, batch, &err) : ERR_OK;
     if (code == ERR_OK && has_append(batch)) {
         const struct append_batch append = shard_batch_append(batch);
         batch->append_from_us = clock_monotonic_us();
@@ -406,7 +429,8 @@ static size_t take(struct shard *shard, struct command_job **jobs, int64_t wait_
     for (size_t i = 0; i < popped; i++) {
         jobs[count++] = items[i];
     }
-    metric_set(shard->metrics.queue_length, (int64_t)queue_length(shard->queue));
+    metric_set(shard->metrics.queue_length,
+               (int64_t)(queue_length(shard->queue) + shard->held_count));
     return count;
 }
 
@@ -418,15 +442,18 @@ static size_t take(struct shard *shard, struct command_job **jobs, int64_t wait_
 static bool wait_behind_flight(struct shard *shard) {
     struct shard_batch *oldest = shard->flights[0];
 
-    if (shard->flight_count == FLIGHTS_MAX) {
+    if (shard->flight_count == FLIGHTS_MAX || shard->needs_store ||
+        shard->held_count == shard->options.batch_max) {
         (void)land_oldest(shard, INT64_MAX);
-        return false;
+        return shard->flight_count > 0 && shard->held_count > 0;
     }
     if (land_oldest(shard, oldest->look_at_us)) {
         return false;
     }
+    /* Later looks are ever rarer: a commit that takes long may take very long. */
     oldest->look_at_us = clock_monotonic_us() + oldest->step_us;
-    return shard->held_count + queue_length(shard->queue) > 0;
+    oldest->step_us *= 2;
+    return queue_length(shard->queue) > 0;
 }
 
 static void *shard_main(void *arg) {

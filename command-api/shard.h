@@ -4,7 +4,8 @@
  * appends all events and outcomes in one transaction, and answers. While a commit is on its way the
  * next commands collect, so batches grow under load by themselves and a lone command waits for
  * nothing. They are decided and sent before that commit has landed (group commit, pipelined), so
- * that the database has its next batch when it is done with one.
+ * that the database has its next batch when it is done with one; but where a stream must be read
+ * from the log, that waits for what is in flight.
  *
  * Invariants
  *  1. A job is answered 2xx only after append returned ERR_OK for its events, or the log was seen
@@ -24,7 +25,6 @@
 #define DAYBOOK_COMMAND_API_SHARD_H
 
 #include "command-api/command_job.h"
-#include "command-api/shard_batch.h"
 #include "command-api/snapshot_writer.h"
 #include "common/base/log.h"
 #include "common/ports/event_store.h"
@@ -36,7 +36,7 @@ enum { SHARD_SUBMIT_MAX = 32, SHARD_CONFLICT_TRIES_MAX = 5 };
 struct shard_options {
     struct event_store *store; /* borrowed; used by the shard's thread alone */
     size_t queue_max;
-    size_t batch_max;   /* at most SHARD_BATCH_MAX */
+    size_t batch_max;   /* at most SHARD_BATCH_MAX (shard_batch.h) */
     size_t streams_max; /* more than EVENT_STORE_APPENDS_MAX batches may have */
     int64_t outcome_wait_ms;
     struct snapshot_writer *snapshots; /* borrowed; NULL: none are written */

@@ -38,7 +38,7 @@ struct shard_batch {
     int64_t append_to_us;       /* its end */
     int64_t served_from_us;     /* the store has nothing else to do since then */
     int64_t look_at_us;         /* when to look for another batch, */
-    int64_t step_us;            /* and how long after that again */
+    int64_t step_us;            /* and how long after that once more */
     struct shard_append append; /* the last try, where there are traces */
 };
 

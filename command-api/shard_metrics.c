@@ -3,8 +3,9 @@
 void shard_metrics_register(struct shard_metrics *out, struct metrics *metrics) {
     out->batch_size = metrics_sizes(metrics, "daybook_append_batch_size", "",
                                     "Commands taken into one transaction.");
-    out->append_seconds = metrics_latency(metrics, "daybook_append_seconds", "",
-                                          "One append: round trip and commit.");
+    out->append_seconds =
+        metrics_latency(metrics, "daybook_append_seconds", "",
+                        "One append from sending to commit, behind another that is on its way.");
     out->events_appended = metrics_counter(metrics, "daybook_events_appended_total", "",
                                            "Events committed to the log.");
     out->conflicts = metrics_counter(metrics, "daybook_append_conflicts_total", "",

@@ -42,21 +42,22 @@ void pg_conn_close(struct pg_conn *conn) {
     }
 }
 
-/* Waits for the socket. False at the deadline, which is hit to the microsecond. */
+/* Waits for the socket; looks at it once when the deadline has passed. False at the deadline. */
 static bool wait_socket(PGconn *pg, short events, int64_t deadline_us) {
     for (;;) {
-        const int64_t left_us = deadline_us - clock_monotonic_us();
+        const int64_t now_us = clock_monotonic_us();
+        const int64_t left_us = deadline_us > now_us ? deadline_us - now_us : 0;
         struct pollfd fd = {.fd = PQsocket(pg), .events = events};
         const struct timespec left = {left_us / 1000000, left_us % 1000000 * 1000};
 
-        if (left_us <= 0 || fd.fd < 0) {
+        if (fd.fd < 0) {
             return false;
         }
         const int ready = ppoll(&fd, 1, &left, NULL);
         if (ready > 0) {
             return true;
         }
-        if (ready < 0 && errno != EINTR) {
+        if (left_us == 0 || (ready < 0 && errno != EINTR)) {
             return false;
         }
     }
@@ -298,10 +299,7 @@ enum err_code pg_conn_send(struct pg_conn *conn, const char *statement,
         code = send_statement(conn, statement, params, param_count, binary_result, err);
     }
     if (code == ERR_OK && !PQpipelineSync(conn->pg)) {
-        /* Without the Sync it can't have been committed. */
-        const struct str why = first_line(PQerrorMessage(conn->pg));
-        code = err_set(err, ERR_UNAVAILABLE, "postgresql: %.*s", STR_ARG(why));
-        pg_conn_close(conn);
+        pg_conn_close(conn); /* whether it got through shows when the answer is asked for */
     }
     conn->in_flight += code == ERR_OK ? 1 : 0;
     return code;
@@ -361,6 +359,8 @@ enum err_code pg_conn_receive(struct pg_conn *conn, const char *statement, int64
     assert(conn->in_flight > 0);
     *done = true;
     if (conn->pg == NULL) {
+        PQclear(conn->received);
+        conn->received = NULL;
         land(conn);
         return err_set(err, ERR_OUTCOME_UNKNOWN,
                        "postgresql: no answer to %s: the connection was lost", statement);

@@ -29,11 +29,11 @@ static void start_behind_proxy(void) {
     proxy = tcp_proxy_new(tcp_proxy_port_of_url(url));
     (void)snprintf(session_name, sizeof(session_name), "%s", fresh_id("lost"));
     (void)snprintf(database_url, sizeof(database_url), "%s", tcp_proxy_url(proxy, url));
-    options = (struct replica_options){.database_url = database_url,
-                                       .session_name = session_name,
-                                       .settings = {"DAYBOOK_STATEMENT_TIMEOUT_MS=3000",
-                                                    "DAYBOOK_OUTCOME_WAIT_MS=2000",
-                                                    "DAYBOOK_CONNECT_TIMEOUT_MS=1000"}};
+    options = (struct replica_options){
+        .database_url = database_url,
+        .session_name = session_name,
+        .settings = {"DAYBOOK_SHARDS=1", "DAYBOOK_STATEMENT_TIMEOUT_MS=3000",
+                     "DAYBOOK_OUTCOME_WAIT_MS=2000", "DAYBOOK_CONNECT_TIMEOUT_MS=1000"}};
     replica_start(&replica, &options);
 }
 
@@ -108,6 +108,10 @@ static void expect_replay(struct sent *sent) {
     expect_decided(sent);
 }
 
+static bool has_sent_batches(void *count) {
+    return replica_metric(&replica, "daybook_append_batch_size_count") >= *(const double *)count;
+}
+
 static void answer_lost(bool accepted, bool keyed) {
     struct sent sent;
 
@@ -177,6 +181,53 @@ Test(commit_lost, still_running_when_the_connection_is_lost) {
     for (int round = 0; round < fault_rounds(); round++) {
         still_running(true);
         still_running(false);
+    }
+}
+
+/* Two appends are on their way: the first is committed and its answer held, or it waits for a lock;
+ * the second is behind it. */
+static void both_lost(bool first_waits) {
+    struct sent first;
+    struct sent second;
+    struct log_hold *hold = NULL;
+
+    prepare(&first, true, true);
+    prepare(&second, true, true);
+    if (first_waits) {
+        hold = log_hold(first.command.stream, 2, first.key);
+    }
+    const double sent_before = replica_metric(&replica, "daybook_append_batch_size_count");
+    tcp_proxy_arm(proxy, first.correlation_id, PROXY_HOLD_ANSWER);
+    struct crowd *one = crowd_start(1, send_one, &first);
+    tcp_proxy_expect_hit(proxy);
+    if (first_waits) {
+        log_expect_waiting(session_name, 1);
+    } else {
+        expect_committed(&first);
+    }
+    struct crowd *two = crowd_start(1, send_one, &second);
+    double batches = sent_before + 2;
+    cr_assert(eventually(has_sent_batches, &batches, 10000));
+    if (!first_waits) {
+        expect_committed(&second);
+    }
+    tcp_proxy_cut(proxy);
+    if (first_waits) {
+        log_expect_waiting(session_name, 2);
+        log_release(hold);
+    }
+    crowd_join(one);
+    crowd_join(two);
+    expect_decided(&first);
+    expect_decided(&second);
+    expect_replay(&first);
+    expect_replay(&second);
+}
+
+Test(commit_lost, two_are_on_their_way_when_the_connection_is_lost) {
+    for (int round = 0; round < fault_rounds(); round++) {
+        both_lost(false);
+        both_lost(true);
     }
 }
 
