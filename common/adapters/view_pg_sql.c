@@ -7,7 +7,7 @@
 #include "common/adapters/pg_array.h"
 #include "common/base/mem.h"
 
-const char view_pg_sql_setup[] = "SET default_transaction_read_only = on";
+const char view_pg_sql_setup[] = "SET default_transaction_read_only = on; SET jit = off";
 
 /* Past states: the entry itself, the first one (when the account was opened), the newest one (how
  * far the statement goes), and the account's row for what entries do not carry. */
