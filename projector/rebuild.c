@@ -212,6 +212,7 @@ static enum err_code tasks_end(struct task *tasks, size_t count, enum err_code c
     for (size_t i = 0; i < count; i++) {
         if (tasks[i].started) {
             (void)pthread_join(tasks[i].thread, NULL);
+            tasks[i].started = false;
         }
         if (code == ERR_OK && tasks[i].code != ERR_OK) {
             code = err_set(err, tasks[i].code, "%s", tasks[i].err.message);
@@ -247,13 +248,21 @@ static void *begin_main(void *arg) {
     return NULL;
 }
 
+/* PostgreSQL first: its lock tells whether another rebuild is at work, whose places in the other
+ * stores are not to be touched. */
 static enum err_code open_targets(struct rebuild_options *options, struct err *err) {
+    static const unsigned order[] = {STORE_PG, STORE_REDIS};
     struct task *tasks = tasks_new(options);
+    enum err_code code = ERR_OK;
 
-    for (size_t i = 0; i < options->target_count; i++) {
-        task_start(&tasks[i], begin_main);
+    for (size_t s = 0; code == ERR_OK && s < ARRAY_LEN(order); s++) {
+        for (size_t i = 0; i < options->target_count; i++) {
+            if (options->targets[i].store == order[s]) {
+                task_start(&tasks[i], begin_main);
+            }
+        }
+        code = tasks_end(tasks, options->target_count, code, err);
     }
-    const enum err_code code = tasks_end(tasks, options->target_count, ERR_OK, err);
     mem_free(tasks);
     return code;
 }

@@ -1,0 +1,55 @@
+/* Who asks for a rebuild while another is at work is refused, and the other goes on. */
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../support/environment.h"
+#include "../support/shell.h"
+
+static char output[65536];
+
+static pid_t start_rebuild(void) {
+    const pid_t pid = fork();
+    char path[512];
+
+    if (pid != 0) {
+        return pid;
+    }
+    (void)setenv("DAYBOOK_KAFKA_BROKERS", stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"), 1);
+    (void)setenv("DAYBOOK_READ_DATABASE_URL", stack_environment("DAYBOOK_TEST_PROJECTOR_URL"), 1);
+    (void)setenv("DAYBOOK_REDIS_URL", stack_environment("DAYBOOK_TEST_REDIS_PROJECTOR_URL"), 1);
+    (void)snprintf(path, sizeof(path), "%s/daybook-projector",
+                   stack_environment("DAYBOOK_BIN_DIR"));
+    (void)execl(path, path, "rebuild", "all", (char *)NULL);
+    _exit(127);
+}
+
+/* In every store of every projection. */
+static bool is_building(void *arg) {
+    (void)arg;
+    return atoi(read_model_sql("SELECT count(DISTINCT projection) FROM daybook.checkpoints WHERE"
+                               " stage = 'build'")) == 3 &&
+           strstr(redis_command("--scan --pattern '*:checkpoint:accounts#build'"), "accounts") &&
+           strstr(redis_command("--scan --pattern '*:checkpoint:statements#build'"), "statements");
+}
+
+TestSuite(rebuild_twice, .timeout = 120);
+
+Test(rebuild_twice, the_second_is_refused_and_the_first_goes_on) {
+    int status = 0;
+    const pid_t pid = start_rebuild();
+
+    cr_assert(eventually(is_building, NULL, 10000));
+    cr_assert_eq(kill(pid, SIGSTOP), 0);
+    const int second = projector_command(output, sizeof(output), NULL, "rebuild all");
+    (void)kill(pid, SIGCONT);
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert_neq(second, 0);
+    cr_assert_not_null(strstr(output, "by another process"), "%s", output);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the first has failed");
+    cr_assert_eq(projector_command(output, sizeof(output), NULL, "verify"), 0, "%s", output);
+}
