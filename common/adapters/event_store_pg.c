@@ -25,7 +25,7 @@ _Static_assert((int)EVENT_STORE_LOAD_MAX == 100000, "the load statement says the
  * while the tables were small must not scan them when they have grown. */
 #define SETUP_SQL                                                             \
     "SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan; " \
-    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off"
 
 static const struct pg_statement statements[] = {
     {"append", "WITH outcomes AS ("
