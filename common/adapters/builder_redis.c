@@ -266,6 +266,10 @@ static enum err_code builder_begin(struct model_builder *builder, int32_t partit
     *at = (struct sink_checkpoint){.version = self->options.projection->version,
                                    .model = self->model};
     code = code == ERR_OK ? claim(self, at, err) : code;
+    /* Once more: a build that was at work may have become live before our number was taken, and
+     * looks like a leftover to whoever doesn't know. From the claim on none with a lower one can.
+     */
+    code = code == ERR_OK ? read_live(self, err) : code;
     code = code == ERR_OK ? clean_all(self, err) : code;
     self->building = true;
     return code;

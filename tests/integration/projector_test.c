@@ -521,6 +521,7 @@ Test(projector, a_fourth_projection_is_a_file_and_a_line_and_its_version_can_be_
         "DROP TABLE IF EXISTS daybook.moves; CREATE TABLE daybook.moves (account_id"
         " text PRIMARY KEY, version bigint NOT NULL, moves bigint NOT NULL);"
         " DELETE FROM daybook.checkpoints WHERE projection = 'moves';"
+        " DELETE FROM daybook.parked_events WHERE projection = 'moves';"
         " GRANT SELECT, INSERT, UPDATE, DELETE ON daybook.moves TO"
         " daybook_projector");
     deposit(id, 3);
