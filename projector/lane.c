@@ -249,7 +249,8 @@ static void keep_pace(const struct lane *lane) {
     }
 }
 
-/* Takes what is there, up to batch_max; waits only for the first. */
+/* Takes what is there, up to batch_max; waits only for the first, and for the pace where that can
+ * make the batch larger. */
 static enum err_code gather(struct lane *lane, struct err *err) {
     struct event_reader *reader = lane->options.reader;
     int64_t wait_ms = IDLE_POLL_MS;
@@ -267,7 +268,9 @@ static enum err_code gather(struct lane *lane, struct err *err) {
         if (code != ERR_OK || count == 0) {
             return code;
         }
-        if (wait_ms > 0 && lane->options.pace_ms > 0) {
+        const bool is_full =
+            lane->batch_count == lane->options.batch_max || bytes >= BATCH_BYTES_MAX;
+        if (wait_ms > 0 && lane->options.pace_ms > 0 && !is_full) {
             keep_pace(lane);
         }
         wait_ms = 0;

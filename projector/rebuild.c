@@ -235,34 +235,56 @@ static void *begin_main(void *arg) {
     struct task *task = arg;
     const struct world *world = task->options->world;
     struct rebuild_target *target = task->target;
-    struct model_builder *builder = NULL;
 
-    task->code = world->builder(world, target->projection, target->store, &builder, &task->err);
-    target->builder = builder;
+    task->code = target->builder != NULL ? ERR_OK
+                                         : world->builder(world, target->projection, target->store,
+                                                          &target->builder, &task->err);
     if (task->code == ERR_OK) {
-        task->code = builder->ops->begin(builder, (int32_t)world->config->topic_partitions,
-                                         &target->at, &task->err);
+        target->begun = true;
+        task->code = target->builder->ops->begin(
+            target->builder, (int32_t)world->config->topic_partitions, &target->at, &task->err);
     }
-    /* Who could not begin has no right to clean. */
-    target->begun = task->code != ERR_CONFLICT;
     return NULL;
 }
 
-/* PostgreSQL first: its lock tells whether another rebuild is at work, whose places in the other
- * stores are not to be touched. */
-static enum err_code open_targets(struct rebuild_options *options, struct err *err) {
-    static const unsigned order[] = {STORE_PG, STORE_REDIS};
-    struct task *tasks = tasks_new(options);
+/* Builders for the lock alone: of projections whose PostgreSQL is not rebuilt. */
+struct guards {
+    struct model_builder *builders[REBUILD_TARGETS_MAX];
+    size_t count;
+};
+
+/* PostgreSQL's lock says whether another rebuild of the projection is at work, also where only
+ * another store is rebuilt. One after the other, in the order of the targets: of two that begin at
+ * once one gets all. */
+static enum err_code lock_out_others(struct rebuild_options *options, struct guards *guards,
+                                     struct err *err) {
+    const struct world *world = options->world;
+    const struct projection *locked = NULL;
     enum err_code code = ERR_OK;
 
-    for (size_t s = 0; code == ERR_OK && s < ARRAY_LEN(order); s++) {
-        for (size_t i = 0; i < options->target_count; i++) {
-            if (options->targets[i].store == order[s]) {
-                task_start(&tasks[i], begin_main);
-            }
+    for (size_t i = 0; code == ERR_OK && i < options->target_count; i++) {
+        struct rebuild_target *target = &options->targets[i];
+        struct model_builder **builder = &target->builder;
+        if (target->projection == locked || !(projection_stores(target->projection) & STORE_PG)) {
+            continue;
         }
-        code = tasks_end(tasks, options->target_count, code, err);
+        if (target->store != STORE_PG) { /* it would be the projection's first */
+            builder = &guards->builders[guards->count++];
+        }
+        locked = target->projection;
+        code = world->builder(world, target->projection, STORE_PG, builder, err);
+        code = code == ERR_OK ? (*builder)->ops->sole(*builder, err) : code;
     }
+    return code;
+}
+
+static enum err_code open_targets(struct rebuild_options *options, struct err *err) {
+    struct task *tasks = tasks_new(options);
+
+    for (size_t i = 0; i < options->target_count; i++) {
+        task_start(&tasks[i], begin_main);
+    }
+    const enum err_code code = tasks_end(tasks, options->target_count, ERR_OK, err);
     mem_free(tasks);
     return code;
 }
@@ -310,9 +332,13 @@ enum err_code rebuild(struct rebuild_options *options, struct rebuild_result *re
                       struct err *err) {
     const int64_t started_us = clock_monotonic_us();
     int64_t ends[TOPIC_PARTITIONS_MAX] = {0};
+    struct guards guards = {.count = 0};
     enum err_code code = read_ends(options, ends, err);
 
     *result = (struct rebuild_result){0};
+    if (code == ERR_OK) {
+        code = lock_out_others(options, &guards, err);
+    }
     if (code == ERR_OK) {
         code = open_targets(options, err);
     }
@@ -328,6 +354,11 @@ enum err_code rebuild(struct rebuild_options *options, struct rebuild_result *re
         if (target->builder != NULL) {
             target->builder->ops->free(target->builder);
             target->builder = NULL;
+        }
+    }
+    for (size_t i = 0; i < guards.count; i++) {
+        if (guards.builders[i] != NULL) {
+            guards.builders[i]->ops->free(guards.builders[i]);
         }
     }
     for (int32_t p = 0; p < TOPIC_PARTITIONS_MAX; p++) {

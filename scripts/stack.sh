@@ -136,8 +136,13 @@ holder_of_port() {
 }
 port_taken() { # PORT NEEDED-BY VARIABLE: says so when it is
     local who
-    [ -n "$(ss -Hltn "sport = :$1" 2>/dev/null)" ] || return 1
-    who=$(holder_of_port "$1")
+    # A socket that nobody holds belongs to a process that is ending.
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        [ -n "$(ss -Hltn "sport = :$1" 2>/dev/null)" ] || return 1
+        who=$(holder_of_port "$1")
+        [ -z "$who" ] || break
+        sleep 0.1
+    done
     warn "port $1, needed by $2, is taken${who:+ by $who}; free it or set $3"
 }
 check_port_free() {

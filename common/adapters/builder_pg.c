@@ -121,7 +121,8 @@ static enum err_code run_held(struct builder_pg *self, const char *name,
 
 /* --- begin and seal --- */
 
-static enum err_code lock_out_others(struct builder_pg *self, struct err *err) {
+static enum err_code builder_sole(struct model_builder *builder, struct err *err) {
+    struct builder_pg *self = self_of(builder);
     const struct pg_param name = name_of(self);
     PGresult *result = NULL;
     enum err_code code = run(self, "lock", &name, 1, &result, err);
@@ -159,10 +160,7 @@ static enum err_code builder_begin(struct model_builder *builder, int32_t partit
         name_of(self), tables_of(self), {self->bulk.buf.ptr, self->bulk.buf.len, true}};
 
     self->partitions = partitions;
-    enum err_code code = lock_out_others(self, err);
-    if (code == ERR_OK) {
-        code = take_number(self, err);
-    }
+    enum err_code code = take_number(self, err);
     if (code == ERR_OK) {
         code = run_simply(self, "begin", NULL, 0, err);
     }
@@ -435,6 +433,7 @@ static void builder_free(struct model_builder *builder) {
 struct model_builder *builder_pg_new(const struct builder_pg_options *options) {
     static const struct model_builder_ops ops = {
         .name = "postgresql",
+        .sole = builder_sole,
         .begin = builder_begin,
         .load = builder_load,
         .seal = builder_seal,

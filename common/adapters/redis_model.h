@@ -12,7 +12,8 @@
  *   daybook:partitions                   the partition count that keys are made with
  *
  * <M> is the model's number: nothing for 0, #1, #2, … for the rebuilt ones. Which one is live
- * stands in the checkpoint, so that one write switches readers and writers of a partition together.
+ * stands in the checkpoint, so that one write switches a partition's writers; readers follow within
+ * milliseconds.
  * A list element holds its row's cells with tabs between them, the version first.
  */
 #ifndef DAYBOOK_ADAPTERS_REDIS_MODEL_H

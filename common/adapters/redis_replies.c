@@ -75,12 +75,33 @@ static void free_nothing(void *reply) {
     (void)reply;
 }
 
-/* The kinds of RESP3, which nobody asks for, are left out: hiredis then takes NULL for them. */
+#if HIREDIS_MAJOR >= 1
+/* Kinds of RESP3, which nobody asks for: NULL ends the connection. Without these functions hiredis
+ * would hand on a small integer as the reply's address. */
+static void *refuse_double(const redisReadTask *task, double value, char *text, size_t len) {
+    (void)task;
+    (void)value;
+    (void)text;
+    (void)len;
+    return NULL;
+}
+
+static void *refuse_bool(const redisReadTask *task, int value) {
+    (void)task;
+    (void)value;
+    return NULL;
+}
+#endif
+
 static redisReplyObjectFunctions functions = {
     .createString = make_string,
     .createArray = make_array,
     .createInteger = make_integer,
     .createNil = make_nil,
+#if HIREDIS_MAJOR >= 1
+    .createDouble = refuse_double,
+    .createBool = refuse_bool,
+#endif
     .freeObject = free_nothing,
 };
 

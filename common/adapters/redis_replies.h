@@ -14,7 +14,8 @@ struct redis_replies {
     struct arena arena;
 };
 
-/* A reply of more than max_bytes is refused: hiredis then gives up the connection. */
+/* A reply of more than max_bytes is refused: hiredis then gives up the connection. (One string of
+ * it hiredis gathers first, as long as the request's time lasts.) */
 void redis_replies_init(struct redis_replies *replies, size_t max_bytes);
 /* After the connection is gone. */
 void redis_replies_release(struct redis_replies *replies);

@@ -8,8 +8,9 @@
 #include "common/base/clock.h"
 #include "common/base/hash.h"
 
-/* A switch is noticed so late at most. The old model's keys stand still by then or are gone, and a
- * key that is gone is looked up elsewhere. */
+/* A switch is noticed so late at most, and each thread notices by itself: for so long one may show
+ * an account as the old model had it last, another as the new one has it. A key that is gone is
+ * looked up elsewhere. Who waits for a version is told of the switch by the mark it changes. */
 enum { MODEL_TRUSTED_US = 10000 };
 
 static void learn_model(struct view_redis *view, int32_t partition, const redisReply *reply) {

@@ -7,10 +7,10 @@
  *   swap    the new model takes the place of the live one, in one step; not before it is as far
  *   clean   removes what is neither live nor being built
  *
- * Until swap the live model is untouched. One builder at a time: begin is ERR_CONFLICT while
- * another lives. One that lived and was taken for dead finds the claim to be another's: its loads,
+ * Until swap the live model is untouched. One rebuild of a projection at a time: see `sole`. One
+ * that lived and was taken for dead finds the claim to be another's: its loads,
  * seal and swap are ERR_FENCED, as build sinks are, and clean leaves alone what it doesn't own.
- * Belongs to one thread, but for load: each load belongs to a thread of its own.
+ * Belongs to one thread at a time, but for load: each load belongs to a thread of its own.
  */
 #ifndef DAYBOOK_PORTS_MODEL_BUILDER_H
 #define DAYBOOK_PORTS_MODEL_BUILDER_H
@@ -39,6 +39,10 @@ struct model_builder;
 
 struct model_builder_ops {
     const char *name;
+    /* Keeps others from rebuilding this projection, in whatever store, as long as this builder and
+     * its connection live. ERR_CONFLICT: another does. NULL: the store has no such lock. Before
+     * begin, and where another store is rebuilt without it. */
+    enum err_code (*sole)(struct model_builder *builder, struct err *err);
     /* `at`: the claim, which every partition's checkpoint of stage SINK_BUILD now is. */
     enum err_code (*begin)(struct model_builder *builder, int32_t partitions,
                            struct sink_checkpoint *at, struct err *err);

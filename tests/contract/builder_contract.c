@@ -175,6 +175,21 @@ Test(builder_contract, who_was_taken_for_dead_is_fenced_redis) {
     check(STORE_REDIS);
 }
 
+/* Also for who rebuilds another store of the projection. */
+Test(builder_contract, one_rebuilds_a_projection_at_a_time) {
+    projection = statements_projection;
+
+    struct model_builder *first = make_builder(STORE_PG);
+    struct model_builder *second = make_builder(STORE_PG);
+    struct err err = {0};
+
+    cr_assert_eq(first->ops->sole(first, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(second->ops->sole(second, &err), ERR_CONFLICT);
+    first->ops->free(first);
+    cr_assert_eq(second->ops->sole(second, &err), ERR_OK, "%s", err.message);
+    second->ops->free(second);
+}
+
 /* The old one's clean sees the keys of both. */
 Test(builder_contract, cleaning_leaves_the_keys_of_a_later_build) {
     struct build old;

@@ -9,8 +9,8 @@
 enum { PORTS_FURTHER = 200 };
 
 /* A stack beside the one under test. */
-#define FRESH                                                                      \
-    "export DAYBOOK_STACK=$DAYBOOK_TEST_STACK-fresh OBSERVABILITY=0 PROJECTORS=1 " \
+#define FRESH                                                                                               \
+    "unset DAYBOOK_STATE_DIR; export DAYBOOK_STACK=$DAYBOOK_TEST_STACK-fresh OBSERVABILITY=0 PROJECTORS=1 " \
     "DAYBOOK_PORT_OFFSET=$((DAYBOOK_PORT_OFFSET + %d)); "
 
 TestSuite(first_command, .timeout = 300);
