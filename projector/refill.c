@@ -65,6 +65,18 @@ static enum err_code flush(struct job *job, int32_t p, bool last, struct err *er
     return code;
 }
 
+/* Another replica was first in a partition: it needs nothing of us any more, the others do. */
+static enum err_code flush_unless_filled(struct job *job, int32_t p, bool last, struct err *err) {
+    const enum err_code code = flush(job, p, last, err);
+
+    if (code != ERR_FENCED) {
+        return code;
+    }
+    job->parts[p].lost = false;
+    job->parts[p].wanted = false;
+    return ERR_OK;
+}
+
 static enum err_code take_row(void *arg, int32_t partition, const struct sink_checkpoint *at,
                               const struct row *row, struct err *err) {
     struct job *job = arg;
@@ -75,7 +87,8 @@ static enum err_code take_row(void *arg, int32_t partition, const struct sink_ch
         return ERR_OK;
     }
     row_copy(&part->rows[part->row_count++], row);
-    return part->row_count == ROWS_AT_ONCE ? flush(job, partition, false, err) : ERR_OK;
+    return part->row_count == ROWS_AT_ONCE ? flush_unless_filled(job, partition, false, err)
+                                           : ERR_OK;
 }
 
 static void take_parked(void *arg, const struct parked_event *event) {
@@ -161,7 +174,7 @@ static enum err_code copy(struct job *job, size_t whole, struct err *err) {
         if (job->parts[p].lost) {
             code = read_exceptions(job, p, err);
             if (code == ERR_OK && (job->parts[p].wanted || job->parts[p].void_count > 0)) {
-                code = flush(job, p, true, err);
+                code = flush_unless_filled(job, p, true, err);
             }
         }
     }
@@ -199,6 +212,10 @@ enum err_code refill(const struct refill_options *options, const bool *wanted, s
     enum err_code code = open_source(&job, wanted, filled, err);
     if (code == ERR_OK) {
         code = copy(&job, *filled, err);
+    }
+    *filled = 0;
+    for (int32_t p = 0; p < options->partitions; p++) {
+        *filled += job.parts[p].wanted;
     }
     if (code == ERR_OK && *filled > 0) {
         log_info(options->log, log_event("sink.refilled"),

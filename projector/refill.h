@@ -24,8 +24,8 @@ struct refill_options {
 };
 
 /* Fills those partitions p with wanted[p] that `from` can fill; *filled tells how many. The others
- * get at least what operators have declared void, which no log tells. ERR_FENCED: somebody else has
- * begun one of them. */
+ * get at least what operators have declared void, which no log tells. A partition that somebody
+ * else has begun meanwhile is left to him. */
 MUST_CHECK enum err_code refill(const struct refill_options *options, const bool *wanted,
                                 size_t *filled, struct err *err);
 
