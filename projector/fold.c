@@ -15,11 +15,7 @@ void fold_init(struct fold *fold, const struct projection *projection, int32_t p
 
 static void forget_voids(struct fold *fold) {
     for (size_t i = 0; i < fold->void_count; i++) {
-        union {
-            const char *in;
-            void *out;
-        } text = {.in = fold->voids[i].stream_id.ptr};
-        mem_free(text.out);
+        mem_free_const(fold->voids[i].stream_id.ptr);
     }
     fold->void_count = 0;
 }

@@ -151,11 +151,10 @@ static enum err_code fill_again(struct lane *lane, const bool *lost, struct err 
         return ERR_OK;
     }
     const enum err_code code = refill(&options, lost, &filled, err);
-    if (code == ERR_OK) {
-        return ERR_OK;
+    if (code != ERR_OK) {
+        log_warn(lane->options.log, log_event("sink.refill_failed"),
+                 log_cstr("projection", lane->options.projection->name), log_err(err));
     }
-    log_warn(lane->options.log, log_event("sink.refill_failed"),
-             log_cstr("projection", lane->options.projection->name), log_err(err));
     return code;
 }
 

@@ -29,15 +29,6 @@ static struct str own(struct str text) {
     return str_of(mem_strndup(text), text.len);
 }
 
-static void disown(struct str text) {
-    union {
-        const char *in;
-        void *out;
-    } raw = {.in = text.ptr};
-
-    mem_free(raw.out);
-}
-
 /* Writes what a partition has gathered; with its checkpoint when `last`. */
 static enum err_code flush(struct job *job, int32_t p, bool last, struct err *err) {
     struct part *part = &job->parts[p];
@@ -188,12 +179,12 @@ static void release(struct job *job) {
             row_release(&part->rows[i]);
         }
         for (size_t i = 0; i < part->parked_count; i++) {
-            disown(part->parked[i].stream_id);
-            disown(part->parked[i].event_type);
-            disown(part->parked[i].reason);
+            mem_free_const(part->parked[i].stream_id.ptr);
+            mem_free_const(part->parked[i].event_type.ptr);
+            mem_free_const(part->parked[i].reason.ptr);
         }
         for (size_t i = 0; i < part->void_count; i++) {
-            disown(part->voids[i].stream_id);
+            mem_free_const(part->voids[i].stream_id.ptr);
         }
         mem_free(part->rows);
         mem_free(part->parked);

@@ -57,15 +57,6 @@ static void grow(struct rowset *set) {
     mem_free(old);
 }
 
-static void free_text(struct str text) {
-    union {
-        const char *in;
-        void *out;
-    } ptr = {.in = text.ptr};
-
-    mem_free(ptr.out);
-}
-
 /* As row_merge, but with texts of its own. */
 void rowset_merge(struct row **into, const struct row *row) {
     if (*into == NULL) {
@@ -80,7 +71,7 @@ void rowset_merge(struct row **into, const struct row *row) {
             cell_merge(column, cell, &row->cells[i]);
         } else if (row->cells[i].set && !cell_equal(column, cell, &row->cells[i])) {
             if (cell->set) {
-                free_text(cell->text);
+                mem_free_const(cell->text.ptr);
             }
             *cell = row->cells[i];
             cell->text.ptr = mem_strndup(row->cells[i].text);

@@ -34,15 +34,6 @@ static struct str keep(struct str text) {
     return str_of(mem_strndup(text), text.len);
 }
 
-static void drop(struct str text) {
-    union {
-        const char *in;
-        void *out;
-    } owned = {.in = text.ptr};
-
-    mem_free(owned.out);
-}
-
 static bool same_stream(const struct stream_key *a, struct str type, struct str id) {
     return str_eq(a->aggregate_type, type) && str_eq(a->stream_id, id);
 }
@@ -106,29 +97,29 @@ static void insert_outcome(struct store_mem *self, const struct command_outcome 
 static void remove_last(struct store_mem *self, size_t event_count, size_t outcome_count) {
     while (self->event_count > event_count) {
         const struct recorded_event *e = &self->events[--self->event_count];
-        drop(e->aggregate_type);
-        drop(e->stream_id);
-        drop(e->event_type);
-        drop(e->payload);
-        drop(e->correlation_id);
-        drop(e->causation_id);
-        drop(e->actor);
-        drop(e->traceparent);
-        drop(e->command);
+        mem_free_const(e->aggregate_type.ptr);
+        mem_free_const(e->stream_id.ptr);
+        mem_free_const(e->event_type.ptr);
+        mem_free_const(e->payload.ptr);
+        mem_free_const(e->correlation_id.ptr);
+        mem_free_const(e->causation_id.ptr);
+        mem_free_const(e->actor.ptr);
+        mem_free_const(e->traceparent.ptr);
+        mem_free_const(e->command.ptr);
     }
     while (self->outcome_count > outcome_count) {
         const struct command_outcome *o = &self->outcomes[--self->outcome_count];
-        drop(o->stream.aggregate_type);
-        drop(o->stream.stream_id);
-        drop(o->key);
-        drop(o->body);
+        mem_free_const(o->stream.aggregate_type.ptr);
+        mem_free_const(o->stream.stream_id.ptr);
+        mem_free_const(o->key.ptr);
+        mem_free_const(o->body.ptr);
     }
 }
 
 static void drop_snapshot(const struct stream_snapshot *snapshot) {
-    drop(snapshot->stream.aggregate_type);
-    drop(snapshot->stream.stream_id);
-    drop(snapshot->state);
+    mem_free_const(snapshot->stream.aggregate_type.ptr);
+    mem_free_const(snapshot->stream.stream_id.ptr);
+    mem_free_const(snapshot->state.ptr);
 }
 
 static enum err_code append_now(struct store_mem *self, const struct append_batch *batch,

@@ -373,14 +373,9 @@ static void answer_rows(struct view_mem *store, const struct call *call) {
     }
     pthread_mutex_unlock(&store->lock);
     call->row_done(call->arg, &result);
-    union {
-        const void *in;
-        void *out;
-    } lines = {.in = result.lines}, accounts = {.in = result.accounts},
-      activity = {.in = result.activity};
-    mem_free(lines.out);
-    mem_free(accounts.out);
-    mem_free(activity.out);
+    mem_free_const(result.lines);
+    mem_free_const(result.accounts);
+    mem_free_const(result.activity);
 }
 
 static bool is_silent(struct view_mem *store, const struct call *call) {

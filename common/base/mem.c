@@ -51,3 +51,12 @@ char *mem_strdup(const char *text) {
 void mem_free(void *ptr) {
     free(ptr);
 }
+
+void mem_free_const(const void *ptr) {
+    union {
+        const void *in;
+        void *out;
+    } owned = {.in = ptr};
+
+    free(owned.out);
+}

@@ -16,5 +16,7 @@ void *mem_resize(void *old, size_t count, size_t size);
 char *mem_strdup(const char *text);
 char *mem_strndup(struct str text);
 void mem_free(void *ptr);
+/* What its owner only reads: a str's own text, rows handed out. */
+void mem_free_const(const void *ptr);
 
 #endif

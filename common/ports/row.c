@@ -94,11 +94,7 @@ void row_copy(struct row *into, const struct row *from) {
 void row_release(struct row *row) {
     for (size_t i = 0; row->table != NULL && i < row->table->column_count; i++) {
         if (row->cells[i].set && row->table->columns[i].kind == COLUMN_TEXT) {
-            union {
-                const char *in;
-                void *out;
-            } text = {.in = row->cells[i].text.ptr};
-            mem_free(text.out);
+            mem_free_const(row->cells[i].text.ptr);
         }
     }
     row->table = NULL;

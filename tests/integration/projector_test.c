@@ -407,29 +407,13 @@ Test(projector, a_rebuild_is_not_noticed_by_readers) {
     cr_assert(strlen(redis_command("--scan --pattern '*#build'")) < 2);
 }
 
-static pid_t start_rebuild(void) {
-    const pid_t pid = fork();
-    char path[512];
-
-    if (pid != 0) {
-        return pid;
-    }
-    (void)setenv("DAYBOOK_KAFKA_BROKERS", stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"), 1);
-    (void)setenv("DAYBOOK_READ_DATABASE_URL", stack_environment("DAYBOOK_TEST_PROJECTOR_URL"), 1);
-    (void)setenv("DAYBOOK_REDIS_URL", stack_environment("DAYBOOK_TEST_REDIS_PROJECTOR_URL"), 1);
-    (void)snprintf(path, sizeof(path), "%s/daybook-projector",
-                   stack_environment("DAYBOOK_BIN_DIR"));
-    (void)execl(path, path, "rebuild", "all", (char *)NULL);
-    _exit(127);
-}
-
 Test(projector, a_killed_rebuild_leaves_the_live_model_and_can_be_run_again) {
     const char *id = open_account("killed");
 
     deposit(id, 1);
     for (int i = 0; i < 6; i++) {
         const struct timespec pause = {.tv_nsec = 40000000L * (i + 1)};
-        const pid_t pid = start_rebuild();
+        const pid_t pid = projector_start_rebuild();
         (void)nanosleep(&pause, NULL);
         (void)kill(pid, SIGKILL);
         (void)waitpid(pid, NULL, 0);
@@ -454,7 +438,7 @@ Test(projector, a_rebuild_that_is_resumed_after_its_lock_went_leaves_the_model_a
     int status = 0;
 
     deposit(id, 1);
-    const pid_t pid = start_rebuild();
+    const pid_t pid = projector_start_rebuild();
     cr_assert(eventually(is_building, NULL, 10000));
     cr_assert_eq(kill(pid, SIGSTOP), 0);
     end_rebuilds_sessions();

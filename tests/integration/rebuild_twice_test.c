@@ -5,28 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "../support/environment.h"
 #include "../support/shell.h"
 
 static char output[65536];
-
-static pid_t start_rebuild(void) {
-    const pid_t pid = fork();
-    char path[512];
-
-    if (pid != 0) {
-        return pid;
-    }
-    (void)setenv("DAYBOOK_KAFKA_BROKERS", stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"), 1);
-    (void)setenv("DAYBOOK_READ_DATABASE_URL", stack_environment("DAYBOOK_TEST_PROJECTOR_URL"), 1);
-    (void)setenv("DAYBOOK_REDIS_URL", stack_environment("DAYBOOK_TEST_REDIS_PROJECTOR_URL"), 1);
-    (void)snprintf(path, sizeof(path), "%s/daybook-projector",
-                   stack_environment("DAYBOOK_BIN_DIR"));
-    (void)execl(path, path, "rebuild", "all", (char *)NULL);
-    _exit(127);
-}
 
 /* In every store of every projection; the last partition is claimed last. */
 static bool is_building(void *arg) {
@@ -44,7 +27,7 @@ Test(rebuild_twice, the_second_is_refused_and_the_first_goes_on) {
 
     /* Without what one that was killed has left. */
     cr_assert_eq(projector_command(output, sizeof(output), NULL, "rebuild all"), 0, "%s", output);
-    const pid_t pid = start_rebuild();
+    const pid_t pid = projector_start_rebuild();
     cr_assert(eventually(is_building, NULL, 10000));
     cr_assert_eq(kill(pid, SIGSTOP), 0);
     const int second = projector_command(output, sizeof(output), NULL, "rebuild all");

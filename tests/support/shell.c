@@ -118,6 +118,20 @@ pid_t projector_start(const char *program, int port, const char *const *variable
     return pid;
 }
 
+pid_t projector_start_rebuild(void) {
+    const pid_t pid = fork();
+    const char *path = program_path(NULL);
+
+    if (pid != 0) {
+        return pid;
+    }
+    (void)setenv("DAYBOOK_KAFKA_BROKERS", stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"), 1);
+    (void)setenv("DAYBOOK_READ_DATABASE_URL", stack_environment("DAYBOOK_TEST_PROJECTOR_URL"), 1);
+    (void)setenv("DAYBOOK_REDIS_URL", stack_environment("DAYBOOK_TEST_REDIS_PROJECTOR_URL"), 1);
+    (void)execl(path, path, "rebuild", "all", (char *)NULL);
+    _exit(127);
+}
+
 const char *read_model_sql(const char *format, ...) {
     static char value[256];
     char sql[1024];

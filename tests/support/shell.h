@@ -13,7 +13,9 @@ int projector_command(char *output, size_t size, const char *program, const char
 /* A replica with a port of its own, to which the stack's offset is added; variables "NAME=value",
  * NULL ends. */
 pid_t projector_start(const char *program, int port, const char *const *variables);
-/* Of such a replica; in a static buffer. */
+/* `rebuild all` on the stack under test, beside the caller. */
+pid_t projector_start_rebuild(void);
+/* Of such a replica (projector_start); in a static buffer. */
 const char *projector_url(int port, const char *path);
 /* An SQL statement as the read models' owner; the first value, or "". */
 const char *read_model_sql(const char *format, ...) __attribute__((format(printf, 1, 2)));
