@@ -1,8 +1,9 @@
 #include "command-api/relay/pace.h"
 
-/* What is taken in a window without gathering; what each millisecond of gathering needs; and how
- * many changes a look is to bring: more need no gathering, and a backlog is not slowed down. */
-enum { WINDOW_MS = 16, AT_ONCE = 32, PER_MS = 32, ENOUGH = 64 };
+/* What is taken in a window without gathering; what each millisecond of gathering needs; its limit;
+ * and how many changes a look is to bring: more need no gathering, and a backlog is not slowed
+ * down. */
+enum { WINDOW_MS = 16, AT_ONCE = 20, PER_MS = 2, MOST_MS = 4, ENOUGH = 64 };
 
 void pace_note(struct pace *pace, int64_t now_us, uint32_t taken) {
     if (now_us >= pace->window_ends_at_us) {
@@ -23,5 +24,6 @@ int pace_gather_ms(const struct pace *pace) {
     }
     const uint32_t afforded_ms = (most - AT_ONCE) / PER_MS;
     const uint32_t needed_ms = ENOUGH * WINDOW_MS / most;
-    return (int)(afforded_ms < needed_ms ? afforded_ms : needed_ms);
+    const uint32_t gather_ms = afforded_ms < needed_ms ? afforded_ms : needed_ms;
+    return (int)(gather_ms < MOST_MS ? gather_ms : MOST_MS);
 }

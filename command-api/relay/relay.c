@@ -14,7 +14,7 @@
 #include "common/base/mem.h"
 #include "common/runtime/backoff.h"
 
-enum { IDLE_WAIT_MS = 100, CHANGES_PER_TURN = 2000, BEFORE_TOO_LARGE_MS = 5000 };
+enum { IDLE_WAIT_MS = 100, ITEMS_PER_TURN = 2000, BEFORE_TOO_LARGE_MS = 5000 };
 /* The fence: for clocks that differ; between looks at a feed that waits; how often the tails are
  * read at most. */
 enum { CLOCK_SKEW_MS = 1000, FENCE_LOOK_MS = 100, SETTLE_READINGS_MAX = 100 };
@@ -42,7 +42,7 @@ struct relay {
     bool standing_by;
     struct pace pace;
     struct delay delays[PUBLISHER_PARTITIONS_MAX];
-    uint32_t taken;    /* items, in this turn */
+    uint32_t changes;  /* taken in this turn */
     bool holding_back; /* nothing more can be taken before something is acknowledged */
     bool progressed;   /* something was confirmed since the last failure */
     bool publisher_reachable;
@@ -237,7 +237,8 @@ static enum err_code take_items(struct relay *relay, bool *more, struct err *err
 
     *more = false;
     relay->holding_back = false;
-    for (relay->taken = 0; relay->taken < CHANGES_PER_TURN && code == ERR_OK; relay->taken++) {
+    relay->changes = 0;
+    for (int items = 0; items < ITEMS_PER_TURN && code == ERR_OK; items++) {
         if (is_full(relay)) {
             relay->holding_back = true;
             return ERR_OK;
@@ -258,6 +259,7 @@ static enum err_code take_items(struct relay *relay, bool *more, struct err *err
                 relay->holding_back = true;
                 return ERR_OK;
             }
+            relay->changes++;
             break;
         case FEED_COMMIT:
             take_commit(relay, &relay->pending);
@@ -297,7 +299,7 @@ static enum err_code turn(struct relay *relay, bool *more, struct err *err) {
     const uint64_t oldest = relay->oldest;
     const uint64_t in_flight = relay->in_flight;
 
-    pace_note(&relay->pace, clock_monotonic_us(), relay->taken);
+    pace_note(&relay->pace, clock_monotonic_us(), relay->changes);
     if (code == ERR_OK) {
         code =
             of_end(relay, END_PUBLISHER, publisher->ops->poll(publisher, 0, delivered, relay, err));

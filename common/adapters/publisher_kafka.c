@@ -13,6 +13,10 @@
  *     stopped cannot append what it had in hand when it is resumed later: the first refusal breaks
  *     the publisher (2, 3).
  *  5. Batches are no larger than a record may be, so that the broker refuses none for its size.
+ *  6. One request is on its way to a broker at a time. With several, librdkafka's idempotent
+ *     producer can append a batch twice when a partition's leader changes under them
+ *     (confluentinc/librdkafka issue 4953). It costs no throughput: a broker takes the requests of
+ *     a connection one after the other, and what comes meanwhile makes the next batch larger.
  */
 #include "common/adapters/publisher_kafka.h"
 
@@ -131,6 +135,7 @@ static enum err_code make_producer(struct publisher_kafka *self, struct err *err
         {"enable.idempotence", "true"},
         {"enable.gapless.guarantee", "true"},
         {"acks", "all"},
+        {"max.in.flight.requests.per.connection", "1"},
         {"linger.ms", "0"},
         {"message.timeout.ms", "0"},
         {"compression.type", "lz4"},
