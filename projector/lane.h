@@ -45,10 +45,10 @@ MUST_CHECK enum err_code lane_start(const struct lane_options *options, struct l
 void lane_assign(struct lane *lane, const bool *mine);
 /* From any thread: the first offset not applied; -1: not known. */
 int64_t lane_position(const struct lane *lane, int32_t partition);
-/* Waits for the thread: it ends when the stop is requested, after the batch in hand. */
 /* For another thread, which is alive when this lane's hangs in one call: makes /ready fail when a
  * single turn has taken longer than a stall may. */
 void lane_watch(struct lane *lane);
+/* Waits for the thread: it ends when the stop is requested, after the batch in hand. */
 void lane_join(struct lane *lane);
 
 #endif
