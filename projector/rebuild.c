@@ -199,6 +199,11 @@ struct task {
     struct err err;
 };
 
+struct work {
+    struct task *tasks; /* one for each target */
+    size_t count;
+};
+
 static void task_start(struct task *task, void *(*run)(void *task)) {
     task->started = pthread_create(&task->thread, NULL, run, task) == 0;
     if (!task->started) {
@@ -278,15 +283,13 @@ static enum err_code lock_out_others(struct rebuild_options *options, struct gua
     return code;
 }
 
-static enum err_code open_targets(struct rebuild_options *options, struct err *err) {
-    struct task *tasks = tasks_new(options);
+static enum err_code begin_all(void *arg, struct err *err) {
+    const struct work *work = arg;
 
-    for (size_t i = 0; i < options->target_count; i++) {
-        task_start(&tasks[i], begin_main);
+    for (size_t i = 0; i < work->count; i++) {
+        task_start(&work->tasks[i], begin_main);
     }
-    const enum err_code code = tasks_end(tasks, options->target_count, ERR_OK, err);
-    mem_free(tasks);
-    return code;
+    return tasks_end(work->tasks, work->count, ERR_OK, err);
 }
 
 /* From the bulk to readers. */
@@ -311,20 +314,21 @@ static void *finish_main(void *arg) {
 
 /* From a thread of the bulk: others may still be loading other targets. */
 static void on_loaded(void *arg, size_t target) {
-    struct task *tasks = arg;
+    const struct work *work = arg;
 
-    task_start(&tasks[target], finish_main);
+    task_start(&work->tasks[target], finish_main);
 }
 
 static enum err_code build_and_swap(struct rebuild_options *options, const int64_t *ends,
                                     struct rebuild_result *result, struct err *err) {
     const int64_t started_us = clock_monotonic_us();
-    struct task *tasks = tasks_new(options);
-    enum err_code code = rebuild_bulk(options, &(struct rebuild_bulk){ends, on_loaded, tasks}, err);
+    struct work work = {tasks_new(options), options->target_count};
+    enum err_code code =
+        rebuild_bulk(options, &(struct rebuild_bulk){ends, begin_all, on_loaded, &work}, err);
 
     result->bulk_seconds = (double)(clock_monotonic_us() - started_us) / 1e6;
-    code = tasks_end(tasks, options->target_count, code, err);
-    mem_free(tasks);
+    code = tasks_end(work.tasks, work.count, code, err);
+    mem_free(work.tasks);
     return code;
 }
 
@@ -338,9 +342,6 @@ enum err_code rebuild(struct rebuild_options *options, struct rebuild_result *re
     *result = (struct rebuild_result){0};
     if (code == ERR_OK) {
         code = lock_out_others(options, &guards, err);
-    }
-    if (code == ERR_OK) {
-        code = open_targets(options, err);
     }
     if (code == ERR_OK) {
         code = build_and_swap(options, ends, result, err);

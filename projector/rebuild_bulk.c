@@ -11,7 +11,7 @@
 #include "projector/merged.h"
 
 enum {
-    BATCH = 128,         /* all that is at hand for it fits the caches */
+    BATCH = 32,          /* all that is at hand for it fits the caches */
     ROWS_AT_ONCE = 4000, /* into a sink: of what was merged, or a batch's */
     MERGED_MAX = 500000, /* rows of one partition merged in memory */
     STREAMS_MAX = 50000000,
@@ -30,7 +30,9 @@ struct shared {
     _Atomic int64_t done;
     _Atomic int32_t next_partition;
     _Atomic bool failed;
-    pthread_mutex_t mutex; /* guards code, err */
+    pthread_mutex_t mutex; /* guards what follows */
+    pthread_cond_t changed;
+    bool begun; /* the targets have their places */
     enum err_code code;
     struct err err;
 };
@@ -368,6 +370,18 @@ static enum err_code open_way(struct bulk_thread *t, const struct rebuild_target
     return code;
 }
 
+/* Waits until the targets are there, or not to be. */
+static enum err_code await_targets(struct shared *shared, struct err *err) {
+    (void)pthread_mutex_lock(&shared->mutex);
+    while (!shared->begun && shared->code == ERR_OK) {
+        (void)pthread_cond_wait(&shared->changed, &shared->mutex);
+    }
+    const enum err_code code =
+        shared->code == ERR_OK ? ERR_OK : err_set(err, shared->code, "%s", shared->err.message);
+    (void)pthread_mutex_unlock(&shared->mutex);
+    return code;
+}
+
 static enum err_code open_thread(struct bulk_thread *t, struct err *err) {
     const struct rebuild_options *options = t->shared->options;
     enum err_code code = ERR_OK;
@@ -381,6 +395,9 @@ static enum err_code open_thread(struct bulk_thread *t, struct err *err) {
     code = t->reader->ops->open(t->reader, err);
     if (code == ERR_OK) {
         code = claim_partition(t, err);
+    }
+    if (code == ERR_OK) {
+        code = await_targets(t->shared, err);
     }
     for (size_t i = 0; code == ERR_OK && i < options->target_count; i++) {
         code = open_way(t, &options->targets[i], err);
@@ -430,7 +447,7 @@ static enum err_code end_way(struct way *way, struct err *err) {
 
 static void leave_target(struct shared *shared, size_t target) {
     if (atomic_fetch_sub(&shared->loading[target], 1) == 1 && !atomic_load(&shared->failed)) {
-        shared->bulk->loaded(shared->bulk->loaded_arg, target);
+        shared->bulk->loaded(shared->bulk->arg, target);
     }
 }
 
@@ -453,6 +470,18 @@ static enum err_code end_ways(struct bulk_thread *t, struct err *err) {
     return code;
 }
 
+/* `code` counts if it is the first. */
+static void fail(struct shared *shared, enum err_code code, const struct err *err) {
+    (void)pthread_mutex_lock(&shared->mutex);
+    if (shared->code == ERR_OK) {
+        shared->code = code;
+        shared->err = *err;
+    }
+    atomic_store(&shared->failed, true);
+    (void)pthread_cond_broadcast(&shared->changed);
+    (void)pthread_mutex_unlock(&shared->mutex);
+}
+
 static void *thread_main(void *arg) {
     struct bulk_thread *t = arg;
     struct shared *shared = t->shared;
@@ -466,13 +495,7 @@ static void *thread_main(void *arg) {
         code = end_ways(t, &err);
     }
     if (code != ERR_OK) {
-        (void)pthread_mutex_lock(&shared->mutex);
-        if (shared->code == ERR_OK) {
-            shared->code = code;
-            shared->err = err;
-        }
-        (void)pthread_mutex_unlock(&shared->mutex);
-        atomic_store(&shared->failed, true);
+        fail(shared, code, &err);
     }
     close_thread(t);
     return NULL;
@@ -500,6 +523,21 @@ static void *progress_main(void *arg) {
     return NULL;
 }
 
+/* The threads are connecting meanwhile. */
+static void begin_targets(struct shared *shared) {
+    struct err err = {0};
+    const enum err_code code = shared->bulk->begin(shared->bulk->arg, &err);
+
+    if (code != ERR_OK) {
+        fail(shared, code, &err);
+        return;
+    }
+    (void)pthread_mutex_lock(&shared->mutex);
+    shared->begun = true;
+    (void)pthread_cond_broadcast(&shared->changed);
+    (void)pthread_mutex_unlock(&shared->mutex);
+}
+
 enum err_code rebuild_bulk(const struct rebuild_options *options, const struct rebuild_bulk *bulk,
                            struct err *err) {
     const struct projector_config *config = options->world->config;
@@ -507,7 +545,8 @@ enum err_code rebuild_bulk(const struct rebuild_options *options, const struct r
     struct shared shared = {.options = options,
                             .bulk = bulk,
                             .partitions = (int32_t)config->topic_partitions,
-                            .mutex = PTHREAD_MUTEX_INITIALIZER};
+                            .mutex = PTHREAD_MUTEX_INITIALIZER,
+                            .changed = PTHREAD_COND_INITIALIZER};
     int64_t count = config->rebuild_threads < THREADS_MAX ? config->rebuild_threads : THREADS_MAX;
     pthread_t progress;
     pthread_t handles[THREADS_MAX];
@@ -531,6 +570,9 @@ enum err_code rebuild_bulk(const struct rebuild_options *options, const struct r
             leave_target(&shared, i);
         }
     }
+    if (started > 0) {
+        begin_targets(&shared);
+    }
     for (int64_t i = 0; i < started; i++) {
         (void)pthread_join(handles[i], NULL);
     }
@@ -538,6 +580,7 @@ enum err_code rebuild_bulk(const struct rebuild_options *options, const struct r
     if (watched) {
         (void)pthread_join(progress, NULL);
     }
+    (void)pthread_cond_destroy(&shared.changed);
     (void)pthread_mutex_destroy(&shared.mutex);
     if (started == 0) {
         return err_set(err, ERR_INTERNAL, "no thread can be started");

@@ -11,10 +11,13 @@
 
 struct rebuild_bulk {
     const int64_t *ends; /* per partition, the offset up to which */
+    /* Called once, before anything is asked of the targets' builders: makes their places. By then
+     * the topic is being read. */
+    enum err_code (*begin)(void *arg, struct err *err);
     /* Called once for each target as soon as all of it is in its store, from any thread; not when
      * something has failed before. */
     void (*loaded)(void *arg, size_t target);
-    void *loaded_arg;
+    void *arg;
 };
 
 MUST_CHECK enum err_code rebuild_bulk(const struct rebuild_options *options,

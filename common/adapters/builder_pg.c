@@ -38,6 +38,7 @@ static const struct pg_statement statements[] = {
     {"begin", "BEGIN"},
     {"commit", "COMMIT"},
     {"rollback", "ROLLBACK"},
+    {"unhurried", "SET LOCAL synchronous_commit = off"},
     {"impatient", "SET LOCAL lock_timeout = '500ms'"},
     {"patient", "SET LOCAL lock_timeout = '10s'"},
     {"number", "SELECT nextval('daybook.builds')"},
@@ -104,7 +105,8 @@ static enum err_code end_transaction(struct builder_pg *self, enum err_code code
     return code;
 }
 
-/* One of the database's functions, if the build is ours. */
+/* One of the database's functions, if the build is ours. The switch waits for the disk, and what
+ * came before it is there with it; what comes after only clears up. */
 static enum err_code run_held(struct builder_pg *self, const char *name,
                               const struct pg_param *params, size_t count, struct err *err) {
     enum err_code code = run_simply(self, "begin", NULL, 0, err);
@@ -112,7 +114,10 @@ static enum err_code run_held(struct builder_pg *self, const char *name,
     if (code != ERR_OK) {
         return code;
     }
-    code = hold(self, err);
+    code = run_simply(self, "unhurried", NULL, 0, err);
+    if (code == ERR_OK) {
+        code = hold(self, err);
+    }
     if (code == ERR_OK) {
         code = run_simply(self, name, params, count, err);
     }

@@ -58,6 +58,7 @@ static enum err_code make_client(struct reader_kafka *self, struct err *err) {
         {"bootstrap.servers", self->options.brokers},
         {"client.id", "daybook-projector"},
         {"enable.auto.commit", "false"},
+        {"enable.auto.offset.store", "false"},
         {"auto.offset.reset", "error"},
         {"socket.nagle.disable", "true"},
         {"fetch.wait.max.ms", self->options.bulk ? "10" : "250"},

@@ -110,6 +110,17 @@ enum err_code redis_link_send(struct redis_link *link, struct err *err) {
                : redis_link_failed(link, link->redis->errstr, err);
 }
 
+enum err_code redis_link_flush(struct redis_link *link, struct err *err) {
+    int done = 0;
+
+    while (!done) {
+        if (redisBufferWrite(link->redis, &done) != REDIS_OK) {
+            return redis_link_failed(link, link->redis->errstr, err);
+        }
+    }
+    return ERR_OK;
+}
+
 static enum err_code load_scripts(struct redis_link *link, struct err *err) {
     for (size_t i = 0; i < link->options.script_count; i++) {
         redisReply *reply = redisCommand(link->redis, "SCRIPT LOAD %s", link->options.scripts[i]);

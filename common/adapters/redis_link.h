@@ -64,8 +64,10 @@ void redis_link_end(struct redis_link *link);
  * ERR_NOT_FOUND, after the scripts were loaded again: gather and call once more. */
 MUST_CHECK enum err_code redis_link_call(struct redis_link *link, redisReply **reply,
                                          struct err *err);
-/* The same without a wait for the reply; each needs one redis_link_reply later. */
+/* The same without a wait for the reply; each needs one redis_link_reply later. It leaves at the
+ * next flush or wait for a reply. */
 MUST_CHECK enum err_code redis_link_send(struct redis_link *link, struct err *err);
+MUST_CHECK enum err_code redis_link_flush(struct redis_link *link, struct err *err);
 MUST_CHECK enum err_code redis_link_reply(struct redis_link *link, redisReply **reply,
                                           struct err *err);
 
