@@ -41,7 +41,7 @@ struct lane;
 
 MUST_CHECK enum err_code lane_start(const struct lane_options *options, struct lane **out,
                                     struct err *err);
-/* From any thread: the whole share from now on. */
+/* From any thread: the whole share from now on, TOPIC_PARTITIONS_MAX of them. */
 void lane_assign(struct lane *lane, const bool *mine);
 /* From any thread: the first offset not applied; -1: not known. */
 int64_t lane_position(const struct lane *lane, int32_t partition);

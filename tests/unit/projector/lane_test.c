@@ -155,7 +155,7 @@ static struct outcome run(int64_t pace_ms) {
     struct stop *stop = NULL;
     struct lane *lane = NULL;
     struct err err = {0};
-    const bool mine = true;
+    const bool mine[TOPIC_PARTITIONS_MAX] = {true};
 
     cr_assert_eq(stop_new_quiet(&stop, &err), ERR_OK);
     cr_assert_eq(lane_start(&(struct lane_options){.projection = projection,
@@ -171,7 +171,7 @@ static struct outcome run(int64_t pace_ms) {
                                                    .health = health},
                             &lane, &err),
                  ERR_OK, "%s", err.message);
-    lane_assign(lane, &mine);
+    lane_assign(lane, mine);
     cr_assert(await_position(lane, STREAMED), "%lld", (long long)lane_position(lane, 0));
     struct outcome outcome = {.batches = trickle.batches};
     cr_assert(await_position(lane, RECORDS));
