@@ -45,7 +45,8 @@ struct rebuild_options {
 
 struct rebuild_result {
     int64_t events;
-    double bulk_seconds, seconds;
+    double bulk_seconds; /* with the making of the targets' places */
+    double seconds;
 };
 
 /* Adds the projection's stores that are in `stores`. */

@@ -60,7 +60,6 @@ struct way {
 
 struct bulk_thread {
     struct shared *shared;
-    pthread_t thread;
     struct event_reader *reader;
     int32_t claimed; /* the partition that is to come; none is left: beyond the last */
     struct builder_lane lanes[REBUILD_PROJECTIONS_MAX];

@@ -2,7 +2,7 @@
  * How long the relay gathers before it looks at the feed again. Each look costs wake-ups here, in
  * the sender, in librdkafka and in the broker, however little it brings. With little to do nothing
  * is gathered, and an event goes out at once; from 1,400 changes a second on it gathers: for 4 ms
- * at 2,000, never for more, and for less again where more than 16,000 come, as then each look
+ * from 1,800 on, never for more, and for less again where more than 16,000 come, as then each look
  * brings much. Pure: the caller tells the time.
  */
 #ifndef DAYBOOK_COMMAND_API_RELAY_PACE_H

@@ -9,7 +9,7 @@
 #include "common/base/mem.h"
 
 enum {
-    KEPT_BYTES = 32 * 1024 * 1024, /* then all is sent, and the lists are cut as they grow */
+    KEPT_BYTES = 32 * 1024 * 1024, /* by half: then they leave, and are cut as they grow */
     KEPT_BYTES_CAP = 64 * 1024 * 1024,
     LISTS_AT_ONCE = 128,
     ELEMENTS_AT_ONCE = 1000, /* with the next of them a socket's buffers aren't full */

@@ -10,8 +10,8 @@
 #include "common/adapters/redis_link.h"
 #include "common/ports/model_builder.h"
 
-/* `link` is copied but for its scripts. When more than kept_bytes (0: 32 MiB) wait, they are sent.
- */
+/* `link` is copied but for its scripts. About kept_bytes (0: 32 MiB) are kept at most: what was
+ * gathered in one half of them leaves, a piece with each call, while the other half fills. */
 struct model_load *load_redis_new(const struct redis_link_options *link,
                                   const struct model_table *table, int64_t model,
                                   size_t kept_bytes);

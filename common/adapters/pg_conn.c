@@ -208,6 +208,15 @@ enum err_code pg_conn_ensure(struct pg_conn *conn, struct err *err) {
     return ERR_OK;
 }
 
+/* Refused for good on this connection, "cached plan must not change result type": a column of what
+ * it returns has been altered since it was prepared. On a new one it is prepared anew. Nothing else
+ * that once worked is refused with this SQLSTATE. */
+static bool is_outdated(const PGresult *result) {
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+    return state != NULL && strcmp(state, "0A000") == 0;
+}
+
 /* What the server said, as a class. The connection is known to be alive. */
 static enum err_code classify(const PGresult *result, struct err *err) {
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
@@ -224,7 +233,7 @@ static enum err_code classify(const PGresult *result, struct err *err) {
     } else if (strncmp(state, "40", 2) == 0 || strncmp(state, "53", 2) == 0 ||
                strncmp(state, "57", 2) == 0 || strncmp(state, "08", 2) == 0 ||
                strncmp(state, "58", 2) == 0 || strncmp(state, "25", 2) == 0 ||
-               strncmp(state, "55", 2) == 0) {
+               strncmp(state, "55", 2) == 0 || is_outdated(result)) {
         code = ERR_UNAVAILABLE;
     }
     return err_set(err, code, "postgresql: %s (SQLSTATE %s)", primary ? primary : "error", state);
@@ -276,8 +285,17 @@ static enum err_code judge(struct pg_conn *conn, const char *statement, const PG
     }
     /* An error from a session that ended with it (a shutdown) doesn't prove that nothing was done.
      */
-    return PQstatus(conn->pg) == CONNECTION_BAD ? lost(conn, statement, err)
-                                                : classify(result, err);
+    if (PQstatus(conn->pg) == CONNECTION_BAD) {
+        return lost(conn, statement, err);
+    }
+    const enum err_code code = classify(result, err);
+    if (is_outdated(result)) {
+        log_info(conn->options.log, log_event("postgresql.prepared_anew"),
+                 log_cstr("statement", statement));
+        pg_conn_close(conn);
+        conn->retry_at_us = 0;
+    }
+    return code;
 }
 
 enum err_code pg_conn_send(struct pg_conn *conn, const char *statement,

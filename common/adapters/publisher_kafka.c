@@ -15,8 +15,8 @@
  *  5. Batches are no larger than a record may be, so that the broker refuses none for its size.
  *  6. One request is on its way to a broker at a time. With several, librdkafka's idempotent
  *     producer can append a batch twice when a partition's leader changes under them
- *     (confluentinc/librdkafka issue 4953). It costs no throughput: a broker takes the requests of
- *     a connection one after the other, and what comes meanwhile makes the next batch larger.
+ *     (confluentinc/librdkafka issue 4953). It costs little: a broker takes the requests of a
+ *     connection one after the other anyway, and what comes meanwhile makes the next batch larger.
  */
 #include "common/adapters/publisher_kafka.h"
 

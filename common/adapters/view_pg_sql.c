@@ -358,14 +358,8 @@ enum err_code view_pg_sql_run(struct pg_conn *connection, const struct row_query
 }
 
 void view_pg_sql_release(struct row_result *result) {
-    union {
-        const void *in;
-        void *out;
-    } lines = {.in = result->lines}, accounts = {.in = result->accounts},
-      activity = {.in = result->activity};
-
-    mem_free(lines.out);
-    mem_free(accounts.out);
-    mem_free(activity.out);
+    mem_free_const(result->lines);
+    mem_free_const(result->accounts);
+    mem_free_const(result->activity);
     *result = (struct row_result){0};
 }

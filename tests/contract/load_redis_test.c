@@ -7,7 +7,7 @@
 #include "common/adapters/load_redis.h"
 #include "common/adapters/redis_model.h"
 
-enum { ID, VERSION, STREAMS = 3, VERSIONS = 250, LONGEST = 100, PARTITION = 2, MODEL = 987654 };
+enum { ID, VERSION, STREAMS = 40, VERSIONS = 250, LONGEST = 100, PARTITION = 2, MODEL = 987654 };
 
 static const struct model_column columns[] = {
     [ID] = {"id", COLUMN_TEXT, MERGE_SET},

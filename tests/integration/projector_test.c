@@ -426,27 +426,6 @@ Test(projector, a_killed_rebuild_leaves_the_live_model_and_can_be_run_again) {
     expect_command("verify");
 }
 
-/* A table that had rows before its keys were given an order of their own gets it with a rebuild. */
-Test(projector, a_rebuild_orders_keys_by_their_bytes) {
-    static const char ordered[] =
-        "SELECT count(*) FROM pg_attribute a JOIN pg_collation c ON c.oid = a.attcollation WHERE"
-        " a.attrelid = 'daybook.statements'::regclass AND a.attname = 'account_id' AND"
-        " c.collname = 'C'";
-    const char *id = open_account("ordered");
-
-    deposit(id, 1);
-    cr_assert(is_at(id, 2, 5000));
-    (void)read_model_sql("ALTER TABLE daybook.statements ALTER account_id TYPE text"
-                         " COLLATE \"default\"");
-    cr_assert_str_eq(read_model_sql("%s", ordered), "0");
-    expect_command("verify");
-    expect_command("rebuild statements");
-    cr_assert_str_eq(read_model_sql("%s", ordered), "1");
-    deposit(id, 1);
-    cr_assert(is_at(id, 3, 5000));
-    expect_command("verify");
-}
-
 static bool is_building(void *arg) {
     (void)arg;
     return atoi(read_model_sql("SELECT count(DISTINCT projection) FROM daybook.checkpoints WHERE"

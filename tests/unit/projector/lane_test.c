@@ -192,11 +192,10 @@ Test(lane, without_a_pace_each_record_is_applied_as_it_comes, .timeout = 60) {
     cr_assert_gt(outcome.batches, STREAMED / 10, "%d", outcome.batches);
 }
 
-/* 300 ms of records, 50 ms apart: seven batches, and some where the machine is busy. */
+/* 300 ms of records, 50 ms apart: seven batches. */
 Test(lane, while_records_keep_coming_they_gather_for_the_pace, .timeout = 60) {
     const struct outcome outcome = run(50);
 
-    cr_assert_geq(outcome.batches, 2, "%d", outcome.batches);
     cr_assert_leq(outcome.batches, 10, "%d", outcome.batches);
 }
 
