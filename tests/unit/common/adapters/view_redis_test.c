@@ -335,6 +335,7 @@ Test(view_redis_faults, what_is_not_redis_is_a_lost_connection) {
 
     atomic_store(&fake.manner, SPEAKS_NONSENSE);
     cr_expect_eq(ask_once(&ask), ERR_UNAVAILABLE);
+    until_state(VIEW_DOWN);
     atomic_store(&fake.manner, ANSWERS);
     until_state(VIEW_UP);
 }
@@ -347,6 +348,7 @@ Test(view_redis_faults, a_reply_beyond_all_bounds_is_a_lost_connection) {
 
     atomic_store(&fake.manner, SAYS_TOO_MUCH);
     cr_expect_eq(ask_once(&ask), ERR_UNAVAILABLE);
+    until_state(VIEW_DOWN);
     atomic_store(&fake.manner, ANSWERS);
     until_state(VIEW_UP);
     cr_expect_eq(ask_once(&ask), ERR_OK);
