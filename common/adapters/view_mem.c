@@ -373,9 +373,7 @@ static void answer_rows(struct view_mem *store, const struct call *call) {
     }
     pthread_mutex_unlock(&store->lock);
     call->row_done(call->arg, &result);
-    mem_free_const(result.lines);
-    mem_free_const(result.accounts);
-    mem_free_const(result.activity);
+    row_result_release(&result);
 }
 
 static bool is_silent(struct view_mem *store, const struct call *call) {

@@ -32,7 +32,7 @@ static void hand_over(struct pg_job *base) {
 static void free_read(struct pg_job *base) {
     struct read_job *job = self_of(base);
 
-    view_pg_sql_release(&job->result);
+    row_result_release(&job->result);
     mem_free(job);
 }
 

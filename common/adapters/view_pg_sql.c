@@ -350,16 +350,9 @@ enum err_code view_pg_sql_run(struct pg_conn *connection, const struct row_query
     enum err_code code = send(connection, query, &rows, err);
 
     if (code == ERR_OK) {
-        view_pg_sql_release(out);
+        row_result_release(out);
         code = receive(rows, query, out, err);
         PQclear(rows);
     }
     return code;
-}
-
-void view_pg_sql_release(struct row_result *result) {
-    mem_free_const(result->lines);
-    mem_free_const(result->accounts);
-    mem_free_const(result->activity);
-    *result = (struct row_result){0};
 }

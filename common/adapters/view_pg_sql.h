@@ -11,11 +11,10 @@ extern const size_t view_pg_sql_statement_count;
 
 /*
  * Runs one read. ERR_OK and ERR_NOT_FOUND fill `out` (its code excepted); other codes as
- * pg_conn_run's, and ERR_CORRUPT for rows that make no sense. Release with view_pg_sql_release in
+ * pg_conn_run's, and ERR_CORRUPT for rows that make no sense. Release with row_result_release in
  * any case.
  */
 MUST_CHECK enum err_code view_pg_sql_run(struct pg_conn *connection, const struct row_query *query,
                                          struct row_result *out, struct err *err);
-void view_pg_sql_release(struct row_result *result);
 
 #endif

@@ -98,6 +98,9 @@ struct row_result {
     bool more; /* there was at least one further row */
 };
 
+/* For adapters, which own what they hand over: frees the rows and clears the rest. */
+void row_result_release(struct row_result *result);
+
 /* `result` is borrowed for the call. */
 typedef void row_view_fn(void *arg, const struct row_result *result);
 

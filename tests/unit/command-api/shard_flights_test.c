@@ -308,27 +308,26 @@ Test(shard_flights, a_batch_that_cannot_be_sent_behind_another_is_503) {
     cr_assert_eq(event_store_mem_count(jobs_fixture.store), 4);
 }
 
-Test(shard_flights, a_stream_to_load_waits_for_what_is_in_flight) {
+/* A command that can be decided only when the append before it has landed, which then happens. */
+static const struct command_job *behind_a_flight(struct command_job *job, eventfd_t appends) {
     deposit("a", 1, "");
     wait_begun(4);
     const size_t before = waits();
-    struct command_job *opened = jobs_make("new", ACCOUNT_OPEN_COMMAND, 0, "");
-    jobs_submit(opened);
+    jobs_submit(job);
     wait_waits(before + 1);
-    allow(2);
+    allow(appends);
     jobs_wait_all();
-    cr_assert_eq(opened->status, 201);
+    return job;
+}
+
+Test(shard_flights, a_stream_to_load_waits_for_what_is_in_flight) {
+    const struct command_job *job =
+        behind_a_flight(jobs_make("new", ACCOUNT_OPEN_COMMAND, 0, ""), 2);
+    cr_assert_eq(job->status, 201);
 }
 
 Test(shard_flights, a_rejection_looks_at_the_log_after_what_is_in_flight) {
-    deposit("a", 1, "");
-    wait_begun(4);
-    const size_t before = waits();
-    struct command_job *job = jobs_make("b", ACCOUNT_WITHDRAW, 5, "");
-    jobs_submit(job);
-    wait_waits(before + 1);
-    allow(1);
-    jobs_wait_all();
+    const struct command_job *job = behind_a_flight(jobs_make("b", ACCOUNT_WITHDRAW, 5, ""), 1);
     cr_assert_eq(job->status, 409, "%d", job->status);
 }
 
