@@ -1,7 +1,8 @@
 /*
- * One batch is one transaction: the checkpoint's compare-and-set first (which locks it, so that a
- * second writer of the partition waits and is then refused), then one upsert per table, what is
- * parked, commit.
+ * One batch is one transaction in one round trip: the checkpoint's compare-and-set first (which
+ * locks it, so that a second writer of the partition waits and is then refused), then one upsert
+ * per table, what is parked. A checkpoint that isn't the expected one is an error of the first
+ * statement, so that nothing behind it is done.
  */
 #include "common/adapters/sink_pg.h"
 
@@ -15,7 +16,7 @@
 
 enum {
     FIXED_STATEMENTS = 11,
-    STATEMENTS_MAX = FIXED_STATEMENTS + 4 + MODEL_TABLES_MAX,
+    STATEMENTS_MAX = FIXED_STATEMENTS + 1 + MODEL_TABLES_MAX,
     ARRAYS = MODEL_COLUMNS_MAX,
 };
 
@@ -32,22 +33,28 @@ struct sink_pg {
     struct pg_array arrays[ARRAYS];
 };
 
+/* One row, or an error whose text stands in the server's log: an integer it isn't. */
+#define ONE_OF(rows)                                                                               \
+    "SELECT CASE count(*) WHEN 1 THEN 1 ELSE ('the checkpoint was moved by another writer, rows '" \
+    " || count(*))::integer END FROM " rows
+
 static const struct pg_statement fixed[FIXED_STATEMENTS] = {
     {"checkpoints", "SELECT topic_partition, next_offset, version, epoch FROM daybook.checkpoints"
                     " WHERE projection = $1 AND stage = $2"},
-    {"none", "SELECT 1 FROM daybook.checkpoints WHERE projection = $1 AND stage = $2"
-             " AND topic_partition = $3::integer"},
-    {"same", "SELECT 1 FROM daybook.checkpoints WHERE projection = $1 AND stage = $2"
-             " AND topic_partition = $3::integer AND next_offset = $4::bigint"
-             " AND version = $5::bigint AND epoch = $6::bigint FOR NO KEY UPDATE"},
-    {"advance", "UPDATE daybook.checkpoints SET next_offset = $4::bigint, version = $5::bigint,"
-                " epoch = $6::bigint, updated_at = now() WHERE projection = $1 AND stage = $2"
-                " AND topic_partition = $3::integer AND next_offset = $7::bigint"
-                " AND version = $8::bigint AND epoch = $9::bigint"},
+    {"none", ONE_OF("(SELECT) AS one WHERE NOT EXISTS (SELECT FROM daybook.checkpoints"
+                    " WHERE projection = $1 AND stage = $2 AND topic_partition = $3::integer)")},
+    {"same", ONE_OF("(SELECT FROM daybook.checkpoints WHERE projection = $1 AND stage = $2"
+                    " AND topic_partition = $3::integer AND next_offset = $4::bigint"
+                    " AND version = $5::bigint AND epoch = $6::bigint FOR NO KEY UPDATE) AS same")},
+    {"advance",
+     "WITH moved AS (UPDATE daybook.checkpoints SET next_offset = $4::bigint,"
+     " version = $5::bigint, epoch = $6::bigint, updated_at = now() WHERE projection = $1"
+     " AND stage = $2 AND topic_partition = $3::integer AND next_offset = $7::bigint"
+     " AND version = $8::bigint AND epoch = $9::bigint RETURNING 1) " ONE_OF("moved")},
     {"first_advance",
-     "INSERT INTO daybook.checkpoints (projection, stage, topic_partition, next_offset, version,"
-     " epoch) VALUES ($1, $2, $3::integer, $4::bigint, $5::bigint, $6::bigint)"
-     " ON CONFLICT DO NOTHING"},
+     "WITH made AS (INSERT INTO daybook.checkpoints (projection, stage, topic_partition,"
+     " next_offset, version, epoch) VALUES ($1, $2, $3::integer, $4::bigint, $5::bigint,"
+     " $6::bigint) ON CONFLICT DO NOTHING RETURNING 1) " ONE_OF("made")},
     {"exceptions",
      "SELECT DISTINCT ON (stream_id) stream_id, topic_offset, version, coalesce(reason, ''),"
      " count(*) OVER (PARTITION BY stream_id) FROM daybook.parked_events WHERE projection = $1"
@@ -70,8 +77,6 @@ static const struct pg_statement fixed[FIXED_STATEMENTS] = {
              " $4::bigint[], $5::bigint[]) ON CONFLICT DO NOTHING"},
 };
 
-static const struct pg_statement transaction_begin = {"begin", "BEGIN"};
-
 /*
  * A commit that a crash of the server takes back takes its checkpoint with it, so nobody has to
  * wait for the disk. Rows are found by their keys, whatever the statistics say of a young table: a
@@ -92,7 +97,6 @@ static void make_statements(struct sink_pg *self) {
 
     memcpy(self->statements, fixed, sizeof(fixed));
     self->statement_count = FIXED_STATEMENTS;
-    self->statements[self->statement_count++] = transaction_begin;
     buf_init(&self->heads_sql, SINK_PG_SQL_BYTES_MAX);
     if (projection->heads->stores & STORE_PG) {
         sink_pg_heads_sql(&self->heads_sql, schema, projection->heads);
@@ -131,16 +135,10 @@ static enum err_code query(struct sink_pg *self, const char *name, const struct 
     return retriable(pg_conn_run(&self->conn, name, params, count, true, result, err), err);
 }
 
-static enum err_code execute(struct sink_pg *self, const char *name, const struct pg_param *params,
-                             size_t count, int64_t *rows, struct err *err) {
-    PGresult *result = NULL;
-    const enum err_code code = query(self, name, params, count, &result, err);
-
-    if (code == ERR_OK && rows != NULL && !str_to_i64(str_from(PQcmdTuples(result)), rows)) {
-        *rows = 0;
-    }
-    PQclear(result);
-    return code;
+/* One more statement of the batch's transaction. */
+static enum err_code add(struct sink_pg *self, const char *name, const struct pg_param *params,
+                         size_t count, struct err *err) {
+    return retriable(pg_conn_add(&self->conn, name, params, count, err), err);
 }
 
 /* --- reading --- */
@@ -273,11 +271,8 @@ static enum err_code compare(struct sink_pg *self, const struct sink_batch *batc
         sink_pg_number(text[3], batch->expected.epoch),
     };
     const bool exists = checkpoint_exists(&batch->expected);
-    int64_t rows = 0;
-    const enum err_code code =
-        execute(self, exists ? "same" : "none", params, exists ? 6 : 3, &rows, err);
 
-    return code == ERR_OK && rows != exists ? refuse(batch, err) : code;
+    return add(self, exists ? "same" : "none", params, exists ? 6 : 3, err);
 }
 
 /* Compares the checkpoint and moves it. */
@@ -296,11 +291,8 @@ static enum err_code advance(struct sink_pg *self, const struct sink_batch *batc
         sink_pg_number(text[6], batch->expected.epoch),
     };
     const bool first = !checkpoint_exists(&batch->expected);
-    int64_t rows = 0;
-    const enum err_code code =
-        execute(self, first ? "first_advance" : "advance", params, first ? 6 : 9, &rows, err);
 
-    return code == ERR_OK && rows != 1 ? refuse(batch, err) : code;
+    return add(self, first ? "first_advance" : "advance", params, first ? 6 : 9, err);
 }
 
 static enum err_code write_table(struct sink_pg *self, size_t index, const struct sink_batch *batch,
@@ -327,7 +319,7 @@ static enum err_code write_table(struct sink_pg *self, size_t index, const struc
     for (size_t i = 0; i < table->column_count; i++) {
         params[i] = sink_pg_array(&self->arrays[i]);
     }
-    return execute(self, self->names[index], params, table->column_count, NULL, err);
+    return add(self, self->names[index], params, table->column_count, err);
 }
 
 static enum err_code release(struct sink_pg *self, const struct sink_batch *batch,
@@ -341,7 +333,7 @@ static enum err_code release(struct sink_pg *self, const struct sink_batch *batc
     const struct pg_param params[] = {
         sink_pg_text(self->options.projection->name), sink_pg_text(self->stage),
         sink_pg_number(number, batch->partition), sink_pg_array(&self->arrays[0])};
-    return execute(self, "release", params, ARRAY_LEN(params), NULL, err);
+    return add(self, "release", params, ARRAY_LEN(params), err);
 }
 
 static enum err_code park(struct sink_pg *self, const struct sink_batch *batch, struct err *err) {
@@ -369,7 +361,7 @@ static enum err_code park(struct sink_pg *self, const struct sink_batch *batch, 
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
         params[3 + i] = sink_pg_array(&self->arrays[i]);
     }
-    return execute(self, "park", params, ARRAY_LEN(params), NULL, err);
+    return add(self, "park", params, ARRAY_LEN(params), err);
 }
 
 static enum err_code declare_void(struct sink_pg *self, const struct sink_batch *batch,
@@ -388,38 +380,16 @@ static enum err_code declare_void(struct sink_pg *self, const struct sink_batch 
         sink_pg_text(self->options.projection->name), sink_pg_number(number, batch->partition),
         sink_pg_array(&self->arrays[0]), sink_pg_array(&self->arrays[1]),
         sink_pg_array(&self->arrays[2])};
-    return execute(self, "void", params, ARRAY_LEN(params), NULL, err);
-}
-
-static enum err_code end_transaction(struct sink_pg *self, enum err_code code, struct err *err) {
-    const bool commit = code == ERR_OK;
-    PGresult *result = NULL;
-
-    if (self->conn.pg == NULL) {
-        return code;
-    }
-    const enum err_code ended =
-        pg_conn_run(&self->conn, commit ? "commit" : "rollback", NULL, 0, true, &result, NULL);
-    PQclear(result);
-    if (ended != ERR_OK) {
-        pg_conn_close(&self->conn);
-    }
-    if (commit && ended != ERR_OK) {
-        /* Committed or not: the checkpoint tells, at the next try. */
-        return err_set(err, ERR_UNAVAILABLE, "postgresql: no answer to commit");
-    }
-    return code;
+    return add(self, "void", params, ARRAY_LEN(params), err);
 }
 
 static enum err_code sink_apply(struct projection_sink *sink, const struct sink_batch *batch,
                                 struct err *err) {
     struct sink_pg *self = self_of(sink);
-    enum err_code code = execute(self, "begin", NULL, 0, NULL, err);
+    enum err_code code =
+        checkpoint_exists(&batch->next) ? advance(self, batch, err) : compare(self, batch, err);
+    size_t failed = 0;
 
-    if (code != ERR_OK) {
-        return code;
-    }
-    code = checkpoint_exists(&batch->next) ? advance(self, batch, err) : compare(self, batch, err);
     for (size_t i = 0; code == ERR_OK && i < self->options.projection->table_count; i++) {
         if (self->options.projection->tables[i]->stores & STORE_PG) {
             code = write_table(self, i, batch, err);
@@ -434,7 +404,12 @@ static enum err_code sink_apply(struct projection_sink *sink, const struct sink_
     if (code == ERR_OK && batch->void_count > 0) {
         code = declare_void(self, batch, err);
     }
-    return end_transaction(self, code, err);
+    if (code != ERR_OK) {
+        return code;
+    }
+    /* Whether it took effect when no answer came the checkpoint tells, at the next try. */
+    code = retriable(pg_conn_commit(&self->conn, &failed, err), err);
+    return code == ERR_INVALID && failed == 0 ? refuse(batch, err) : code;
 }
 
 /* --- life --- */
@@ -463,7 +438,6 @@ struct projection_sink *sink_pg_new(const struct sink_pg_options *options) {
         .apply = sink_apply,
         .free = sink_free,
     };
-    static const struct pg_statement ends[] = {{"commit", "COMMIT"}, {"rollback", "ROLLBACK"}};
     struct sink_pg *self = mem_zalloc(sizeof(*self));
 
     self->base.ops = &ops;
@@ -474,8 +448,6 @@ struct projection_sink *sink_pg_new(const struct sink_pg_options *options) {
         pg_array_init(&self->arrays[i]);
     }
     make_statements(self);
-    self->statements[self->statement_count++] = ends[0];
-    self->statements[self->statement_count++] = ends[1];
     assert(self->statement_count <= STATEMENTS_MAX);
     pg_conn_init(&self->conn, &(struct pg_conn_options){
                                   .url = options->url,
