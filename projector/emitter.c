@@ -14,6 +14,8 @@ struct emitter {
     size_t emitted;
     uint32_t *slots; /* open addressing: index into rows + 1; 0: empty */
     size_t slot_count;
+    uint32_t *used; /* which of them aren't empty: a clear touches no other */
+    size_t used_count;
 };
 
 struct emitter *emitter_new(size_t events_max) {
@@ -26,6 +28,7 @@ struct emitter *emitter_new(size_t events_max) {
         emitter->slot_count *= 2;
     }
     emitter->slots = mem_array(emitter->slot_count, sizeof(emitter->slots[0]));
+    emitter->used = mem_array(emitter->rows_max, sizeof(emitter->used[0]));
     return emitter;
 }
 
@@ -35,13 +38,15 @@ void emitter_free(struct emitter *emitter) {
     }
     mem_free(emitter->rows);
     mem_free(emitter->slots);
+    mem_free(emitter->used);
     mem_free(emitter);
 }
 
 void emitter_clear(struct emitter *emitter) {
-    if (emitter->folded > 0) {
-        memset(emitter->slots, 0, emitter->slot_count * sizeof(emitter->slots[0]));
+    for (size_t i = 0; i < emitter->used_count; i++) {
+        emitter->slots[emitter->used[i]] = 0;
     }
+    emitter->used_count = 0;
     emitter->folded = 0;
     emitter->emitted = 0;
 }
@@ -85,6 +90,7 @@ void emitter_fold(struct emitter *emitter) {
         emitter->folded++;
         if (mergeable) {
             emitter->slots[slot] = (uint32_t)emitter->folded;
+            emitter->used[emitter->used_count++] = (uint32_t)slot;
         }
     }
     emitter->emitted = emitter->folded;

@@ -17,9 +17,18 @@ struct place {
     struct sink_checkpoint at;
 };
 
-/* What one try amounts to; counted when the sink has taken it, so that retries aren't. */
-struct tally {
-    uint64_t applied, repeated, passed;
+/* One try for one partition. Its arrays are part of the engine's. */
+struct attempt {
+    struct place *place;
+    const struct consumed_record *records;
+    size_t count;
+    struct decoded *decoded; /* count */
+    struct row *rows;
+    size_t row_count;
+    struct parked_event *parked; /* count, and room for one more */
+    size_t parked_count;
+    /* Counted when the sink has taken it, so that retries aren't. */
+    uint64_t applied, repeated;
 };
 
 struct engine {
@@ -29,9 +38,9 @@ struct engine {
     struct decoded *decoded;     /* batch_max */
     struct stream_head *unknown; /* batch_max */
     struct parked_event *parked; /* batch_max */
-    size_t parked_count;
-    struct row *rows; /* emitter's capacity */
-    struct tally tally;
+    struct row *rows;            /* emitter's capacity */
+    struct attempt attempts[TOPIC_PARTITIONS_MAX];
+    struct sink_batch batches[TOPIC_PARTITIONS_MAX];
     struct place *places[TOPIC_PARTITIONS_MAX]; /* NULL: not begun */
 
     struct metric_counter *applied;
@@ -103,18 +112,18 @@ size_t engine_parked_streams(const struct engine *engine, int32_t partition) {
 
 /* Makes the heads of the batch's streams known. Those of earlier batches are, unless there are too
  * many. */
-static enum err_code learn_heads(struct engine *engine, struct place *place,
-                                 const struct consumed_record *records, size_t count,
+static enum err_code learn_heads(struct engine *engine, const struct attempt *attempt,
                                  struct err *err) {
+    struct place *place = attempt->place;
     struct streams *heads = &place->fold.heads;
     size_t unknown = 0;
 
-    if (streams_full(heads, count)) {
+    if (streams_full(heads, attempt->count)) {
         streams_clear(heads);
     }
-    for (size_t i = 0; i < count; i++) {
-        const struct str id = records[i].event.stream_id;
-        if (engine->decoded[i].ours && engine->decoded[i].trusted &&
+    for (size_t i = 0; i < attempt->count; i++) {
+        const struct str id = attempt->records[i].event.stream_id;
+        if (attempt->decoded[i].ours && attempt->decoded[i].trusted &&
             streams_find(heads, id) == NULL) {
             if (!fold_set_head(&place->fold, id, 0)) {
                 return err_set(err, ERR_INTERNAL, "no room for the heads of a batch");
@@ -134,91 +143,120 @@ static enum err_code learn_heads(struct engine *engine, struct place *place,
     return code;
 }
 
-static enum err_code gather(struct engine *engine, struct place *place,
-                            const struct consumed_record *records, size_t count, struct err *err) {
-    enum err_code code = learn_heads(engine, place, records, count, err);
+static enum err_code gather(struct engine *engine, struct attempt *attempt, struct err *err) {
+    enum err_code code = learn_heads(engine, attempt, err);
 
     emitter_clear(engine->emitter);
-    engine->tally = (struct tally){0};
-    engine->parked_count = 0;
-    for (size_t i = 0; code == ERR_OK && i < count; i++) {
+    for (size_t i = 0; code == ERR_OK && i < attempt->count; i++) {
         enum fold_verdict verdict = FOLD_PASSED;
-        code = fold_record(&place->fold, &records[i], &engine->decoded[i], engine->emitter,
-                           &verdict, &engine->parked[engine->parked_count], err);
+        code = fold_record(&attempt->place->fold, &attempt->records[i], &attempt->decoded[i],
+                           engine->emitter, &verdict, &attempt->parked[attempt->parked_count], err);
         switch (verdict) {
         case FOLD_APPLIED:
-            engine->tally.applied++;
+            attempt->applied++;
             break;
         case FOLD_REPEATED:
-            engine->tally.repeated++;
+            attempt->repeated++;
             break;
         case FOLD_PARKED:
-            engine->parked_count += code == ERR_OK;
+            attempt->parked_count += code == ERR_OK;
             break;
         case FOLD_PASSED:
-            engine->tally.passed++;
             break;
         }
     }
+    attempt->row_count = emitter_rows(engine->emitter, engine->options.sink->store, attempt->rows);
     return code;
+}
+
+static struct sink_batch batch_of(const struct engine *engine, const struct attempt *attempt) {
+    const struct place *place = attempt->place;
+
+    return (struct sink_batch){
+        .partition = place->fold.partition,
+        .expected = place->at,
+        .next = {.next = attempt->records[attempt->count - 1].offset + 1,
+                 .version = engine->options.projection->version,
+                 .model = place->at.model,
+                 .epoch = place->at.epoch},
+        .rows = attempt->rows,
+        .row_count = attempt->row_count,
+        .parked = attempt->parked,
+        .parked_count = attempt->parked_count,
+    };
 }
 
 /* --- applying --- */
 
-/* The sink has taken the batch: now it has happened. */
-static void report(struct engine *engine, int32_t partition) {
-    const char *sink = engine->options.sink->ops->name;
-
-    metric_add(engine->applied, engine->tally.applied);
-    metric_add(engine->repeats, engine->tally.repeated);
-    metric_add(engine->parked_events, engine->parked_count);
-    for (size_t i = 0; i < engine->parked_count; i++) {
-        const struct parked_event *event = &engine->parked[i];
+static void report_parked(const struct engine *engine, const struct attempt *attempt) {
+    for (size_t i = 0; i < attempt->parked_count; i++) {
+        const struct parked_event *event = &attempt->parked[i];
         if (event->reason.len > 0) {
             log_error(engine->options.log, log_event("stream.parked"),
                       log_cstr("projection", engine->options.projection->name),
-                      log_cstr("sink", sink), log_str("stream", event->stream_id),
-                      log_i64("version", event->version), log_str("why", event->reason),
-                      log_i64("partition", partition), log_i64("offset", event->offset));
+                      log_cstr("sink", engine->options.sink->ops->name),
+                      log_str("stream", event->stream_id), log_i64("version", event->version),
+                      log_str("why", event->reason),
+                      log_i64("partition", attempt->place->fold.partition),
+                      log_i64("offset", event->offset));
         }
     }
 }
 
-static enum err_code apply_once(struct engine *engine, struct place *place,
-                                const struct consumed_record *records, size_t count,
+/* The sink has taken it: now it has happened. */
+static void taken(struct engine *engine, const struct attempt *attempt,
+                  const struct sink_batch *batch, int64_t started_us) {
+    const struct consumed_record *last = &attempt->records[attempt->count - 1];
+
+    attempt->place->at = batch->next;
+    metric_add(engine->applied, attempt->applied);
+    metric_add(engine->repeats, attempt->repeated);
+    metric_add(engine->parked_events, attempt->parked_count);
+    report_parked(engine, attempt);
+    metric_observe(engine->freshness_seconds, clock_wall_us() - last->event.recorded_at_us);
+    if (engine->options.tracer != NULL) {
+        apply_trace(&engine->options, attempt->records, attempt->count, started_us);
+    }
+}
+
+/* One step of the sink for all of them; nothing has happened unless it is ERR_OK. */
+static enum err_code apply_once(struct engine *engine, struct attempt *attempts, size_t count,
                                 struct err *err) {
     struct projection_sink *sink = engine->options.sink;
     const int64_t started_us = clock_monotonic_us();
-    enum err_code code = gather(engine, place, records, count, err);
+    size_t records = 0;
 
+    for (size_t i = 0; i < count; i++) {
+        const enum err_code code = gather(engine, &attempts[i], err);
+        if (code != ERR_OK) {
+            return code;
+        }
+        engine->batches[i] = batch_of(engine, &attempts[i]);
+        records += attempts[i].count;
+    }
+    const enum err_code code = count == 1 ? sink->ops->apply(sink, engine->batches, err)
+                                          : sink->ops->apply_all(sink, engine->batches, count, err);
     if (code != ERR_OK) {
         return code;
     }
-    const struct sink_batch batch = {
-        .partition = place->fold.partition,
-        .expected = place->at,
-        .next = {.next = records[count - 1].offset + 1,
-                 .version = engine->options.projection->version,
-                 .model = place->at.model,
-                 .epoch = place->at.epoch},
-        .rows = engine->rows,
-        .row_count = emitter_rows(engine->emitter, sink->store, engine->rows),
-        .parked = engine->parked,
-        .parked_count = engine->parked_count,
-    };
-    code = sink->ops->apply(sink, &batch, err);
-    if (code == ERR_OK) {
-        place->at = batch.next;
-        report(engine, batch.partition);
-        metric_observe(engine->batch_size, (int64_t)count);
-        metric_observe(engine->apply_seconds, clock_monotonic_us() - started_us);
-        metric_observe(engine->freshness_seconds,
-                       clock_wall_us() - records[count - 1].event.recorded_at_us);
-        if (engine->options.tracer != NULL) {
-            apply_trace(&engine->options, records, count, started_us);
-        }
-    } else if (code == ERR_FENCED) {
-        metric_add(engine->fenced, 1);
+    for (size_t i = 0; i < count; i++) {
+        taken(engine, &attempts[i], &engine->batches[i], started_us);
+    }
+    metric_observe(engine->batch_size, (int64_t)records);
+    metric_observe(engine->apply_seconds, clock_monotonic_us() - started_us);
+    return ERR_OK;
+}
+
+/* After a try that failed the fold has moved on, so it is loaded anew before a further one. The
+ * records in hand fit only the checkpoint they were fetched for. */
+static enum err_code take_back(struct engine *engine, struct place *place, struct err *err) {
+    const struct sink_checkpoint believed = place->at;
+    const enum err_code code = load(engine, place, err);
+
+    if (code == ERR_OK && !checkpoint_equal(&believed, &place->at)) {
+        return err_set(err, ERR_FENCED,
+                       "%s: the checkpoint of partition %" PRId32 " is not %" PRId64,
+                       engine->options.sink->ops->name, place->fold.partition, believed.next);
     }
     return code;
 }
@@ -227,25 +265,31 @@ static bool is_refused(enum err_code code) {
     return code == ERR_INVALID || code == ERR_LIMIT;
 }
 
-/* A refused batch is halved until the record at fault is alone; that one is marked as poison. The
- * fold has moved on by then, so it is loaded anew before each further try. */
-static enum err_code apply_or_park(struct engine *engine, struct place *place,
-                                   const struct consumed_record *records, size_t count,
+/* A part of a whole attempt, with arrays of its own. */
+static struct attempt part_of(const struct attempt *whole, size_t first, size_t count) {
+    struct attempt part = *whole;
+
+    part.records += first;
+    part.decoded += first;
+    part.count = count;
+    return part;
+}
+
+/* A refused batch is halved until the record at fault is alone; that one is marked as poison. */
+static enum err_code apply_or_park(struct engine *engine, const struct attempt *whole,
                                    struct err *err) {
-    struct decoded *const all = engine->decoded;
     enum err_code code = ERR_OK;
     size_t done = 0;
-    size_t chunk = count;
+    size_t chunk = whole->count;
 
-    while (code == ERR_OK && done < count) {
+    while (code == ERR_OK && done < whole->count) {
         struct err why = {0};
-        struct decoded *first = all + done;
-        engine->decoded = first;
-        code = apply_once(engine, place, records + done, chunk, &why);
-        engine->decoded = all;
+        struct attempt part = part_of(whole, done, chunk);
+        struct decoded *first = part.decoded;
+        code = apply_once(engine, &part, 1, &why);
         if (code == ERR_OK) {
             done += chunk;
-            chunk = count - done;
+            chunk = whole->count - done;
             continue;
         }
         if (!is_refused(code) || (chunk == 1 && first->defect != NULL)) {
@@ -256,25 +300,108 @@ static enum err_code apply_or_park(struct engine *engine, struct place *place,
             first->defect = first->text;
         }
         chunk = chunk > 1 ? chunk / 2 : 1;
-        code = load(engine, place, err);
+        code = take_back(engine, whole->place, err);
     }
     return code;
 }
 
+/* What is to be applied of some records; `used`: of the engine's arrays, by those before them. */
+static struct attempt attempt_of(struct engine *engine, int32_t partition,
+                                 const struct consumed_record *records, size_t count, size_t used) {
+    struct place *place = engine->places[partition];
+    struct attempt attempt = {.place = place,
+                              .records = records,
+                              .count = count,
+                              .decoded = engine->decoded + used,
+                              .rows = engine->rows + used * EMITTER_ROWS_PER_EVENT_MAX,
+                              .parked = engine->parked + used};
+
+    assert(place != NULL && used + count <= engine->options.batch_max);
+    while (attempt.count > 0 && checkpoint_exists(&place->at) &&
+           attempt.records->offset < place->at.next) {
+        attempt.records++;
+        attempt.count--;
+    }
+    for (size_t i = 0; i < attempt.count; i++) {
+        decode_record(&attempt.records[i], engine->options.projection->aggregate, &engine->scratch,
+                      &attempt.decoded[i]);
+    }
+    return attempt;
+}
+
 enum err_code engine_apply(struct engine *engine, int32_t partition,
                            const struct consumed_record *records, size_t count, struct err *err) {
-    struct place *place = engine->places[partition];
+    const struct attempt attempt = attempt_of(engine, partition, records, count, 0);
+    const enum err_code code = attempt.count > 0 ? apply_or_park(engine, &attempt, err) : ERR_OK;
 
-    assert(place != NULL && count <= engine->options.batch_max);
-    while (count > 0 && checkpoint_exists(&place->at) && records->offset < place->at.next) {
-        records++;
-        count--;
+    if (code == ERR_FENCED) {
+        metric_add(engine->fenced, 1);
+    }
+    return code;
+}
+
+/* --- several partitions --- */
+
+static bool fit_together(const struct engine *engine, const struct engine_share *shares,
+                         size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (!checkpoint_exists(&engine->places[shares[i].partition]->at)) {
+            return false;
+        }
+    }
+    return count > 1 && engine->options.sink->ops->apply_all != NULL;
+}
+
+/* False: it failed, and what each share's partition believes is as before, or its code says why
+ * not. */
+static bool apply_together(struct engine *engine, struct engine_share *shares, size_t count) {
+    struct err err = {0};
+    size_t used = 0;
+    size_t n = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        engine->attempts[n] =
+            attempt_of(engine, shares[i].partition, shares[i].records, shares[i].count, used);
+        used += shares[i].count;
+        n += engine->attempts[n].count > 0;
+    }
+    const enum err_code code = n > 0 ? apply_once(engine, engine->attempts, n, &err) : ERR_OK;
+    for (size_t i = 0; code != ERR_OK && i < count; i++) {
+        struct place *place = engine->places[shares[i].partition];
+        shares[i].code = code;
+        shares[i].err = err;
+        if (code != ERR_UNAVAILABLE) {
+            shares[i].code = take_back(engine, place, &shares[i].err);
+        }
+    }
+    return code == ERR_OK;
+}
+
+void engine_apply_all(struct engine *engine, struct engine_share *shares, size_t count) {
+    const struct engine_share *outage = NULL;
+
+    for (size_t i = 0; i < count; i++) {
+        shares[i].code = ERR_OK;
+        shares[i].err = (struct err){0};
+    }
+    if (fit_together(engine, shares, count) && apply_together(engine, shares, count)) {
+        return;
     }
     for (size_t i = 0; i < count; i++) {
-        decode_record(&records[i], engine->options.projection->aggregate, &engine->scratch,
-                      &engine->decoded[i]);
+        struct engine_share *share = &shares[i];
+        if (outage != NULL) {
+            share->code = outage->code;
+            share->err = outage->err;
+        } else if (share->code == ERR_OK) {
+            share->code =
+                engine_apply(engine, share->partition, share->records, share->count, &share->err);
+        } else if (share->code == ERR_FENCED) {
+            metric_add(engine->fenced, 1);
+        }
+        if (outage == NULL && share->code != ERR_OK && share->code != ERR_FENCED) {
+            outage = share;
+        }
     }
-    return count > 0 ? apply_or_park(engine, place, records, count, err) : ERR_OK;
 }
 
 enum err_code engine_check(struct engine *engine, const int32_t *partitions, size_t count,

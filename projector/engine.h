@@ -23,6 +23,15 @@
 
 enum { ENGINE_BATCH_MAX = 8192, ENGINE_STREAMS_MAX = 100000 };
 
+/* One partition's share of what is to be applied, as for engine_apply. */
+struct engine_share {
+    int32_t partition;
+    const struct consumed_record *records;
+    size_t count;
+    enum err_code code; /* what became of it, of which err tells more */
+    struct err err;
+};
+
 struct engine_options {
     const struct projection *projection;
     struct projection_sink *sink; /* borrowed */
@@ -52,6 +61,10 @@ size_t engine_parked_streams(const struct engine *engine, int32_t partition);
 MUST_CHECK enum err_code engine_apply(struct engine *engine, int32_t partition,
                                       const struct consumed_record *records, size_t count,
                                       struct err *err);
+/* The same for different partitions, ascending, at most batch_max records together: in one step,
+ * where the sink can; where that fails for a reason that may be one partition's alone, each by
+ * itself. Once the sink can't be reached the shares that are left get that code untried. */
+void engine_apply_all(struct engine *engine, struct engine_share *shares, size_t count);
 /* Has the sink still what we believe, in all these partitions? ERR_FENCED: not in *changed. */
 MUST_CHECK enum err_code engine_check(struct engine *engine, const int32_t *partitions,
                                       size_t count, int32_t *changed, struct err *err);

@@ -47,7 +47,8 @@ struct lane {
     _Atomic int64_t turned_at_us;
     bool open;
     struct consumed_record *batch;   /* batch_max, in order of arrival */
-    struct consumed_record *ordered; /* one partition's */
+    struct consumed_record *ordered; /* the same, by partition */
+    struct engine_share shares[TOPIC_PARTITIONS_MAX];
     size_t batch_count;
     struct backoff backoff;
     int64_t checked_at_us;
@@ -278,58 +279,58 @@ static enum err_code gather(struct lane *lane, struct err *err) {
 }
 
 /* What became of a partition's records. Returns an error when the whole lane has to wait. */
-static enum err_code settle(struct lane *lane, int32_t partition, size_t count, enum err_code code,
-                            struct err *err) {
-    struct partition *p = &lane->partitions[partition];
+static enum err_code settle(struct lane *lane, const struct engine_share *share, struct err *err) {
+    struct partition *p = &lane->partitions[share->partition];
 
-    if (code == ERR_OK) {
-        const struct sink_checkpoint at = engine_position(lane->engine, partition);
-        atomic_store(&lane->positions[partition], at.next);
-        p->last_recorded_us = lane->ordered[count - 1].event.recorded_at_us;
+    if (share->code == ERR_OK) {
+        const struct sink_checkpoint at = engine_position(lane->engine, share->partition);
+        atomic_store(&lane->positions[share->partition], at.next);
+        p->last_recorded_us = share->records[share->count - 1].event.recorded_at_us;
         return ERR_OK;
     }
-    if (code == ERR_FENCED) {
+    if (share->code == ERR_FENCED) {
         log_warn(lane->options.log, log_event("sink.fenced"),
-                 log_cstr("projection", lane->options.projection->name), log_err(err));
-        unbegin(lane, partition, FENCED_WAIT_US);
+                 log_cstr("projection", lane->options.projection->name), log_err(&share->err));
+        unbegin(lane, share->partition, FENCED_WAIT_US);
         return ERR_OK;
     }
-    unbegin(lane, partition, 0);
-    return code;
+    unbegin(lane, share->partition, 0);
+    return err_set(err, share->code, "%s", share->err.message);
 }
 
-static enum err_code apply_partition(struct lane *lane, int32_t partition, struct err *err) {
-    size_t count = 0;
+/* The batch by partitions; their records one after the other in `ordered`. */
+static size_t share_out(struct lane *lane) {
+    size_t share_count = 0;
+    size_t used = 0;
 
-    for (size_t i = 0; i < lane->batch_count; i++) {
-        if (lane->batch[i].partition == partition) {
-            lane->ordered[count++] = lane->batch[i];
+    for (int32_t p = 0; p < lane->options.partitions && used < lane->batch_count; p++) {
+        struct engine_share *share = &lane->shares[share_count];
+        share->partition = p;
+        share->records = lane->ordered + used;
+        share->count = 0;
+        for (size_t i = 0; i < lane->batch_count; i++) {
+            if (lane->batch[i].partition == p) {
+                lane->ordered[used + share->count++] = lane->batch[i];
+            }
         }
+        used += share->count;
+        share_count += share->count > 0 && lane->partitions[p].begun;
     }
-    if (count == 0 || !lane->partitions[partition].begun) {
-        return ERR_OK;
-    }
-    const enum err_code code = engine_apply(lane->engine, partition, lane->ordered, count, err);
-    return settle(lane, partition, count, code, err);
+    return share_count;
 }
 
 static enum err_code apply_batch(struct lane *lane, struct err *err) {
+    struct engine_share *const shares = lane->shares;
+    const size_t count = share_out(lane);
     enum err_code code = ERR_OK;
 
-    for (int32_t p = 0; lane->batch_count > 0 && p < lane->options.partitions; p++) {
-        if (code == ERR_OK) {
-            code = apply_partition(lane, p, err);
-            continue;
-        }
-        /* The store is out of reach: what was fetched for the others is fetched again. */
-        for (size_t i = 0; i < lane->batch_count; i++) {
-            if (lane->batch[i].partition == p) {
-                unbegin(lane, p, 0);
-            }
-        }
-    }
-    if (lane->batch_count > 0) {
+    if (count > 0) {
+        engine_apply_all(lane->engine, shares, count);
         lane->applied_at_us = clock_monotonic_us();
+    }
+    for (size_t i = 0; i < count; i++) {
+        const enum err_code settled = settle(lane, &shares[i], code == ERR_OK ? err : NULL);
+        code = code == ERR_OK ? settled : code;
     }
     release_batch(lane);
     return code;

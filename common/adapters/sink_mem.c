@@ -32,6 +32,7 @@ struct sink_mem {
     bool stored[PARTITIONS_MAX];
     enum err_code fail_code;
     bool fail_after;
+    uint64_t steps;
     char refused[TEXT_BYTES];
 };
 
@@ -198,16 +199,11 @@ static bool refuses(const struct sink_mem *self, const struct sink_batch *batch)
     return false;
 }
 
-static enum err_code sink_apply(struct projection_sink *sink, const struct sink_batch *batch,
-                                struct err *err) {
-    struct sink_mem *self = self_of(sink);
-    const enum err_code injected = self->fail_code;
+/* ERR_OK: it can be kept. */
+static enum err_code judge(const struct sink_mem *self, const struct sink_batch *batch,
+                           struct err *err) {
     const struct sink_checkpoint now = stored(self, batch->partition);
 
-    self->fail_code = ERR_OK;
-    if (injected != ERR_OK && !self->fail_after) {
-        return err_set(err, injected, "injected");
-    }
     if (!checkpoint_equal(&now, &batch->expected)) {
         return err_set(err, ERR_FENCED, "memory: the checkpoint is not the expected one");
     }
@@ -219,6 +215,10 @@ static enum err_code sink_apply(struct projection_sink *sink, const struct sink_
         self->void_count + batch->void_count > PARKED_MAX) {
         return err_set(err, ERR_UNAVAILABLE, "memory: full");
     }
+    return ERR_OK;
+}
+
+static void keep(struct sink_mem *self, const struct sink_batch *batch) {
     for (size_t i = 0; i < batch->row_count; i++) {
         keep_row(self, &batch->rows[i]);
     }
@@ -238,7 +238,31 @@ static enum err_code sink_apply(struct projection_sink *sink, const struct sink_
         self->checkpoints[batch->partition] = batch->next;
         self->stored[batch->partition] = true;
     }
-    return injected != ERR_OK ? err_set(err, injected, "injected") : ERR_OK;
+}
+
+static enum err_code sink_apply_all(struct projection_sink *sink, const struct sink_batch *batches,
+                                    size_t count, struct err *err) {
+    struct sink_mem *self = self_of(sink);
+    const enum err_code injected = self->fail_code;
+    enum err_code code = ERR_OK;
+
+    self->fail_code = ERR_OK;
+    if (injected != ERR_OK && !self->fail_after) {
+        return err_set(err, injected, "injected");
+    }
+    for (size_t i = 0; code == ERR_OK && i < count; i++) {
+        code = judge(self, &batches[i], err);
+    }
+    for (size_t i = 0; code == ERR_OK && i < count; i++) {
+        keep(self, &batches[i]);
+    }
+    self->steps++;
+    return code == ERR_OK && injected != ERR_OK ? err_set(err, injected, "injected") : code;
+}
+
+static enum err_code sink_apply(struct projection_sink *sink, const struct sink_batch *batch,
+                                struct err *err) {
+    return sink_apply_all(sink, batch, 1, err);
 }
 
 void sink_mem_lose(struct projection_sink *sink) {
@@ -266,6 +290,7 @@ struct projection_sink *sink_mem_new(const struct projection *projection, unsign
         .read_parked = sink_read_parked,
         .read_heads = sink_read_heads,
         .apply = sink_apply,
+        .apply_all = sink_apply_all,
         .free = sink_free,
     };
     struct sink_mem *self = mem_zalloc(sizeof(*self));
@@ -278,6 +303,10 @@ struct projection_sink *sink_mem_new(const struct projection *projection, unsign
 
 const struct row *sink_mem_find(const struct projection_sink *sink, const struct row *key) {
     return find_row((const struct sink_mem *)(const void *)sink, key);
+}
+
+uint64_t sink_mem_steps(const struct projection_sink *sink) {
+    return ((const struct sink_mem *)(const void *)sink)->steps;
 }
 
 void sink_mem_fail_next(struct projection_sink *sink, enum err_code code, bool after) {

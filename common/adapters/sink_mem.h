@@ -8,6 +8,8 @@
 struct projection_sink *sink_mem_new(const struct projection *projection, unsigned store);
 /* The stored row with the key cells of `key`, or NULL; borrowed until the next apply. */
 const struct row *sink_mem_find(const struct projection_sink *sink, const struct row *key);
+/* How often it was written to, by apply or apply_all, with success or not. */
+uint64_t sink_mem_steps(const struct projection_sink *sink);
 /* All data gone, as after a FLUSHALL. */
 void sink_mem_lose(struct projection_sink *sink);
 /* The next apply fails with `code`; before its work, or after it when `after`. */

@@ -1,8 +1,9 @@
 /*
- * One batch is one transaction in one round trip: the checkpoint's compare-and-set first (which
- * locks it, so that a second writer of the partition waits and is then refused), then one upsert
- * per table, what is parked. A checkpoint that isn't the expected one is an error of the first
- * statement, so that nothing behind it is done.
+ * One batch, or those of several partitions, is one transaction in one round trip: the checkpoints'
+ * compare-and-set first (which locks them in the order of the partitions, so that a second writer
+ * of the partition waits and is then refused), then one upsert per table, what is parked. A
+ * checkpoint that isn't the expected one is an error of the first statement, so that nothing behind
+ * it is done.
  */
 #include "common/adapters/sink_pg.h"
 
@@ -33,10 +34,12 @@ struct sink_pg {
     struct pg_array arrays[ARRAYS];
 };
 
-/* One row, or an error whose text stands in the server's log: an integer it isn't. */
-#define ONE_OF(rows)                                                                               \
-    "SELECT CASE count(*) WHEN 1 THEN 1 ELSE ('the checkpoint was moved by another writer, rows '" \
-    " || count(*))::integer END FROM " rows
+/* So many rows, or an error whose text stands in the server's log: an integer it isn't. */
+#define ALL_OF(rows, wanted)                                     \
+    "SELECT CASE count(*) WHEN " wanted                          \
+    " THEN 1 ELSE ('a checkpoint was moved by another writer: '" \
+    " || count(*) || ' of ' || " wanted ")::integer END FROM " rows
+#define ONE_OF(rows) ALL_OF(rows, "1")
 
 static const struct pg_statement fixed[FIXED_STATEMENTS] = {
     {"checkpoints", "SELECT topic_partition, next_offset, version, epoch FROM daybook.checkpoints"
@@ -47,10 +50,14 @@ static const struct pg_statement fixed[FIXED_STATEMENTS] = {
                     " AND topic_partition = $3::integer AND next_offset = $4::bigint"
                     " AND version = $5::bigint AND epoch = $6::bigint FOR NO KEY UPDATE) AS same")},
     {"advance",
-     "WITH moved AS (UPDATE daybook.checkpoints SET next_offset = $4::bigint,"
-     " version = $5::bigint, epoch = $6::bigint, updated_at = now() WHERE projection = $1"
-     " AND stage = $2 AND topic_partition = $3::integer AND next_offset = $7::bigint"
-     " AND version = $8::bigint AND epoch = $9::bigint RETURNING 1) " ONE_OF("moved")},
+     "WITH moved AS (UPDATE daybook.checkpoints AS c SET next_offset = m.next_offset,"
+     " version = m.version, epoch = m.epoch, updated_at = now()"
+     " FROM unnest($3::integer[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],"
+     " $8::bigint[], $9::bigint[]) AS m(topic_partition, next_offset, version, epoch, next_was,"
+     " version_was, epoch_was) WHERE c.projection = $1 AND c.stage = $2"
+     " AND c.topic_partition = m.topic_partition AND c.next_offset = m.next_was"
+     " AND c.version = m.version_was AND c.epoch = m.epoch_was RETURNING 1) " ALL_OF(
+         "moved", "cardinality($3)")},
     {"first_advance",
      "WITH made AS (INSERT INTO daybook.checkpoints (projection, stage, topic_partition,"
      " next_offset, version, epoch) VALUES ($1, $2, $3::integer, $4::bigint, $5::bigint,"
@@ -252,10 +259,14 @@ static enum err_code sink_read_heads(struct projection_sink *sink, int32_t parti
 
 /* --- writing --- */
 
-static enum err_code refuse(const struct sink_batch *batch, struct err *err) {
-    return err_set(err, ERR_FENCED,
-                   "postgresql: the checkpoint of partition %" PRId32 " is not %" PRId64,
-                   batch->partition, batch->expected.next);
+static enum err_code refuse(const struct sink_batch *batches, size_t count, struct err *err) {
+    return count == 1
+               ? err_set(err, ERR_FENCED,
+                         "postgresql: the checkpoint of partition %" PRId32 " is not %" PRId64,
+                         batches->partition, batches->expected.next)
+               : err_set(err, ERR_FENCED,
+                         "postgresql: a checkpoint of %zu partitions is not the expected one",
+                         count);
 }
 
 /* For a batch that is to leave the checkpoint: the comparison alone. */
@@ -275,35 +286,60 @@ static enum err_code compare(struct sink_pg *self, const struct sink_batch *batc
     return add(self, exists ? "same" : "none", params, exists ? 6 : 3, err);
 }
 
-/* Compares the checkpoint and moves it. */
-static enum err_code advance(struct sink_pg *self, const struct sink_batch *batch,
+/* Compares the checkpoints and moves them. */
+static enum err_code advance(struct sink_pg *self, const struct sink_batch *batches, size_t count,
                              struct err *err) {
-    char text[7][SINK_PG_NUMBER_BYTES];
-    const struct pg_param params[] = {
-        sink_pg_text(self->options.projection->name),
-        sink_pg_text(self->stage),
-        sink_pg_number(text[0], batch->partition),
-        sink_pg_number(text[1], batch->next.next),
-        sink_pg_number(text[2], batch->next.version),
-        sink_pg_number(text[3], batch->next.epoch),
-        sink_pg_number(text[4], batch->expected.next),
-        sink_pg_number(text[5], batch->expected.version),
-        sink_pg_number(text[6], batch->expected.epoch),
-    };
-    const bool first = !checkpoint_exists(&batch->expected);
+    enum { VALUES = 7 };
+    struct pg_param params[2 + VALUES] = {sink_pg_text(self->options.projection->name),
+                                          sink_pg_text(self->stage)};
 
-    return add(self, first ? "first_advance" : "advance", params, first ? 6 : 9, err);
+    for (size_t v = 0; v < VALUES; v++) {
+        pg_array_begin(&self->arrays[v], v == 0 ? PG_INT4 : PG_INT8);
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct sink_checkpoint *next = &batches[i].next;
+        const struct sink_checkpoint *expected = &batches[i].expected;
+        pg_array_i32(&self->arrays[0], batches[i].partition);
+        pg_array_i64(&self->arrays[1], next->next);
+        pg_array_i64(&self->arrays[2], next->version);
+        pg_array_i64(&self->arrays[3], next->epoch);
+        pg_array_i64(&self->arrays[4], expected->next);
+        pg_array_i64(&self->arrays[5], expected->version);
+        pg_array_i64(&self->arrays[6], expected->epoch);
+    }
+    for (size_t v = 0; v < VALUES; v++) {
+        params[2 + v] = sink_pg_array(&self->arrays[v]);
+    }
+    return add(self, "advance", params, ARRAY_LEN(params), err);
 }
 
-static enum err_code write_table(struct sink_pg *self, size_t index, const struct sink_batch *batch,
-                                 struct err *err) {
-    const struct model_table *table = self->options.projection->tables[index];
-    struct pg_param params[MODEL_COLUMNS_MAX];
+static enum err_code first_advance(struct sink_pg *self, const struct sink_batch *batch,
+                                   struct err *err) {
+    char text[4][SINK_PG_NUMBER_BYTES];
+    const struct pg_param params[] = {
+        sink_pg_text(self->options.projection->name), sink_pg_text(self->stage),
+        sink_pg_number(text[0], batch->partition),    sink_pg_number(text[1], batch->next.next),
+        sink_pg_number(text[2], batch->next.version), sink_pg_number(text[3], batch->next.epoch),
+    };
+
+    return add(self, "first_advance", params, ARRAY_LEN(params), err);
+}
+
+/* The first statement: what the batches expect. */
+static enum err_code compare_and_set(struct sink_pg *self, const struct sink_batch *batches,
+                                     size_t count, struct err *err) {
+    if (checkpoint_exists(&batches->expected) && checkpoint_exists(&batches->next)) {
+        return advance(self, batches, count, err);
+    }
+    assert(count == 1);
+    return checkpoint_exists(&batches->next) ? first_advance(self, batches, err)
+                                             : compare(self, batches, err);
+}
+
+static size_t put_rows(struct sink_pg *self, const struct model_table *table,
+                       const struct sink_batch *batch) {
     size_t rows = 0;
 
-    for (size_t i = 0; i < table->column_count; i++) {
-        pg_array_begin(&self->arrays[i], sink_pg_type(table->columns[i].kind));
-    }
     for (size_t r = 0; r < batch->row_count; r++) {
         if (batch->rows[r].table != table) {
             continue;
@@ -312,6 +348,21 @@ static enum err_code write_table(struct sink_pg *self, size_t index, const struc
         for (size_t i = 0; i < table->column_count; i++) {
             sink_pg_put_cell(&self->arrays[i], table->columns[i].kind, &batch->rows[r].cells[i]);
         }
+    }
+    return rows;
+}
+
+static enum err_code write_table(struct sink_pg *self, size_t index,
+                                 const struct sink_batch *batches, size_t count, struct err *err) {
+    const struct model_table *table = self->options.projection->tables[index];
+    struct pg_param params[MODEL_COLUMNS_MAX];
+    size_t rows = 0;
+
+    for (size_t i = 0; i < table->column_count; i++) {
+        pg_array_begin(&self->arrays[i], sink_pg_type(table->columns[i].kind));
+    }
+    for (size_t i = 0; i < count; i++) {
+        rows += put_rows(self, table, &batches[i]);
     }
     if (rows == 0) {
         return ERR_OK;
@@ -383,33 +434,44 @@ static enum err_code declare_void(struct sink_pg *self, const struct sink_batch 
     return add(self, "void", params, ARRAY_LEN(params), err);
 }
 
-static enum err_code sink_apply(struct projection_sink *sink, const struct sink_batch *batch,
-                                struct err *err) {
-    struct sink_pg *self = self_of(sink);
-    enum err_code code =
-        checkpoint_exists(&batch->next) ? advance(self, batch, err) : compare(self, batch, err);
-    size_t failed = 0;
+static enum err_code write_exceptions(struct sink_pg *self, const struct sink_batch *batch,
+                                      struct err *err) {
+    enum err_code code = batch->released_count > 0 ? release(self, batch, err) : ERR_OK;
 
-    for (size_t i = 0; code == ERR_OK && i < self->options.projection->table_count; i++) {
-        if (self->options.projection->tables[i]->stores & STORE_PG) {
-            code = write_table(self, i, batch, err);
-        }
-    }
-    if (code == ERR_OK && batch->released_count > 0) {
-        code = release(self, batch, err);
-    }
     if (code == ERR_OK && batch->parked_count > 0) {
         code = park(self, batch, err);
     }
     if (code == ERR_OK && batch->void_count > 0) {
         code = declare_void(self, batch, err);
     }
+    return code;
+}
+
+static enum err_code sink_apply_all(struct projection_sink *sink, const struct sink_batch *batches,
+                                    size_t count, struct err *err) {
+    struct sink_pg *self = self_of(sink);
+    enum err_code code = compare_and_set(self, batches, count, err);
+    size_t failed = 0;
+
+    for (size_t i = 0; code == ERR_OK && i < self->options.projection->table_count; i++) {
+        if (self->options.projection->tables[i]->stores & STORE_PG) {
+            code = write_table(self, i, batches, count, err);
+        }
+    }
+    for (size_t i = 0; code == ERR_OK && i < count; i++) {
+        code = write_exceptions(self, &batches[i], err);
+    }
     if (code != ERR_OK) {
         return code;
     }
-    /* Whether it took effect when no answer came the checkpoint tells, at the next try. */
+    /* Whether it took effect when no answer came the checkpoints tell, at the next try. */
     code = retriable(pg_conn_commit(&self->conn, &failed, err), err);
-    return code == ERR_INVALID && failed == 0 ? refuse(batch, err) : code;
+    return code == ERR_INVALID && failed == 0 ? refuse(batches, count, err) : code;
+}
+
+static enum err_code sink_apply(struct projection_sink *sink, const struct sink_batch *batch,
+                                struct err *err) {
+    return sink_apply_all(sink, batch, 1, err);
 }
 
 /* --- life --- */
@@ -436,6 +498,7 @@ struct projection_sink *sink_pg_new(const struct sink_pg_options *options) {
         .read_parked = sink_read_parked,
         .read_heads = sink_read_heads,
         .apply = sink_apply,
+        .apply_all = sink_apply_all,
         .free = sink_free,
     };
     struct sink_pg *self = mem_zalloc(sizeof(*self));

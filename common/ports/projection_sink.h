@@ -10,6 +10,7 @@
  *  3. A row with a version column is never overwritten by an older version.
  *  4. ERR_INVALID, ERR_LIMIT: the store refuses the data of this batch, whenever they come.
  *     ERR_UNAVAILABLE: nothing is known of this try; the checkpoint tells.
+ *  5. apply_all does what apply does for several partitions, in one step for all of them.
  * Belongs to one thread.
  */
 #ifndef DAYBOOK_PORTS_PROJECTION_SINK_H
@@ -111,6 +112,10 @@ struct projection_sink_ops {
                                 size_t count, struct err *err);
     enum err_code (*apply)(struct projection_sink *sink, const struct sink_batch *batch,
                            struct err *err);
+    /* The batches of different partitions, ascending; each expects a checkpoint and brings one.
+     * NULL: partitions share no atomic step in this store. */
+    enum err_code (*apply_all)(struct projection_sink *sink, const struct sink_batch *batches,
+                               size_t count, struct err *err);
     void (*free)(struct projection_sink *sink);
 };
 

@@ -19,11 +19,15 @@ static struct consumed_record records[RECORDS];
 static char payloads[RECORDS][128];
 static size_t count;
 
-static enum err_code begin(void) {
+static enum err_code begin_at(int32_t partition) {
     struct sink_checkpoint at;
     struct err err = {0};
 
-    return engine_begin(fixture.engine, 0, &at, &err);
+    return engine_begin(fixture.engine, partition, &at, &err);
+}
+
+static enum err_code begin(void) {
+    return begin_at(0);
 }
 
 static void set_up(void) {
@@ -277,4 +281,129 @@ Test(engine, void_versions_count_as_applied) {
     cr_assert_eq(apply_from(0), ERR_OK);
     cr_assert_eq(cell_of("a", BALANCE), 70);
     cr_assert_eq(engine_parked_streams(fixture.engine, 0), 0);
+}
+
+/* --- several partitions --- */
+
+enum { SHARES = 3 };
+
+static struct engine_share shares[SHARES];
+
+/* Records of three partitions, one stream each, of this version, from these offsets on. */
+static void share_out(int64_t version, int64_t balance) {
+    static const char *const streams[SHARES] = {"a", "b", "c"};
+
+    for (int32_t p = 0; p < SHARES; p++) {
+        struct consumed_record *r = record(streams[p], version, balance + p);
+        r->partition = p;
+        r->offset = version - 1;
+        shares[p] = (struct engine_share){.partition = p, .records = r, .count = 1};
+    }
+}
+
+/* All three have a checkpoint and an account. */
+static void begin_shares(void) {
+    for (int32_t p = 1; p < SHARES; p++) {
+        cr_assert_eq(begin_at(p), ERR_OK);
+    }
+    share_out(1, 0);
+    engine_apply_all(fixture.engine, shares, SHARES);
+    for (size_t i = 0; i < SHARES; i++) {
+        cr_assert_eq(shares[i].code, ERR_OK, "%s", shares[i].err.message);
+    }
+}
+
+/* As another replica would: the partition goes on without us. */
+static void write_elsewhere(int32_t partition) {
+    const struct sink_checkpoint now = engine_position(fixture.engine, partition);
+    struct sink_checkpoint next = now;
+
+    next.next += 5;
+    const struct sink_batch batch = {.partition = partition, .expected = now, .next = next};
+    cr_assert_eq(fixture.sink->ops->apply(fixture.sink, &batch, NULL), ERR_OK);
+}
+
+Test(engine, partitions_are_applied_in_one_step) {
+    begin_shares();
+    const uint64_t steps = sink_mem_steps(fixture.sink);
+
+    share_out(2, 500);
+    engine_apply_all(fixture.engine, shares, SHARES);
+    cr_assert_eq(sink_mem_steps(fixture.sink), steps + 1);
+    cr_assert_eq(cell_of("a", BALANCE), 500);
+    cr_assert_eq(cell_of("b", BALANCE), 501);
+    cr_assert_eq(cell_of("c", BALANCE), 502);
+    for (int32_t p = 0; p < SHARES; p++) {
+        cr_assert_eq(shares[p].code, ERR_OK);
+        cr_assert_eq(engine_position(fixture.engine, p).next, 2);
+    }
+    cr_assert_eq(counter("daybook_projector_events_applied_total"), 2 * SHARES);
+}
+
+Test(engine, partitions_without_a_checkpoint_are_begun_one_by_one) {
+    const uint64_t steps = sink_mem_steps(fixture.sink);
+
+    begin_shares();
+    cr_assert_eq(sink_mem_steps(fixture.sink), steps + SHARES);
+    cr_assert_eq(cell_of("c", VERSION), 1);
+}
+
+Test(engine, a_fenced_partition_does_not_hold_up_the_others) {
+    begin_shares();
+    write_elsewhere(1);
+    share_out(2, 500);
+    engine_apply_all(fixture.engine, shares, SHARES);
+    cr_assert_eq(shares[0].code, ERR_OK);
+    cr_assert_eq(shares[1].code, ERR_FENCED);
+    cr_assert_eq(shares[2].code, ERR_OK);
+    cr_assert_eq(cell_of("a", BALANCE), 500);
+    cr_assert_eq(cell_of("b", VERSION), 1, "a zombie has written");
+    cr_assert_eq(cell_of("c", BALANCE), 502);
+    cr_assert_eq(counter("daybook_projector_fenced_total"), 1);
+    cr_assert_eq(counter("daybook_projector_repeats_total"), 0);
+}
+
+Test(engine, a_refused_record_parks_its_stream_in_its_partition_alone) {
+    begin_shares();
+    sink_mem_refuse(fixture.sink, "b");
+    share_out(2, 500);
+    engine_apply_all(fixture.engine, shares, SHARES);
+    for (int32_t p = 0; p < SHARES; p++) {
+        cr_assert_eq(shares[p].code, ERR_OK, "%s", shares[p].err.message);
+        cr_assert_eq(engine_parked_streams(fixture.engine, p), p == 1);
+        cr_assert_eq(engine_position(fixture.engine, p).next, 2);
+    }
+    cr_assert_eq(cell_of("a", BALANCE), 500);
+    cr_assert_eq(cell_of("b", VERSION), 1);
+    cr_assert_eq(cell_of("c", BALANCE), 502);
+    cr_assert_eq(counter("daybook_projector_events_applied_total"), 2 * SHARES - 1);
+}
+
+/* An outage of all, before the step or behind it: told to each, and made good by beginning anew. */
+static void outage(bool after) {
+    begin_shares();
+    share_out(2, 500);
+    const uint64_t steps = sink_mem_steps(fixture.sink);
+    sink_mem_fail_next(fixture.sink, ERR_UNAVAILABLE, after);
+    engine_apply_all(fixture.engine, shares, SHARES);
+    cr_assert_eq(sink_mem_steps(fixture.sink) - steps, after, "tried again without a wait");
+    for (int32_t p = 0; p < SHARES; p++) {
+        cr_assert_eq(shares[p].code, ERR_UNAVAILABLE);
+        cr_assert_eq(begin_at(p), ERR_OK);
+    }
+    engine_apply_all(fixture.engine, shares, SHARES);
+    for (int32_t p = 0; p < SHARES; p++) {
+        cr_assert_eq(shares[p].code, ERR_OK, "%s", shares[p].err.message);
+        cr_assert_eq(engine_parked_streams(fixture.engine, p), 0);
+    }
+    cr_assert_eq(cell_of("c", BALANCE), 502);
+    cr_assert_eq(counter("daybook_projector_repeats_total"), 0);
+}
+
+Test(engine, an_outage_is_told_to_every_partition) {
+    outage(false);
+}
+
+Test(engine, a_step_of_all_partitions_hidden_by_an_outage_is_not_done_twice) {
+    outage(true);
 }
