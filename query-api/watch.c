@@ -7,6 +7,8 @@
 
 enum {
     LOOK_FIRST_US = 1000, /* while somebody came in the last LOOK_SLOWER_US */
+    LOOK_PER_WATCHED_US =
+        60, /* later with each that waits: where many do, the processors are busy */
     LOOK_LATER_US = 5000,
     LOOK_SLOWER_US = 500000,
     LOOK_FAILED_US = 25000,
@@ -110,15 +112,18 @@ static void on_timer(void *arg) {
     arm(watch);
 }
 
-static void arm(struct watch *watch) {
-    const bool fresh = clock_monotonic_us() - watch->newest_us < LOOK_SLOWER_US;
+static int64_t interval_us(const struct watch *watch) {
+    const int64_t fresh_us = LOOK_FIRST_US + (int64_t)watch->count * LOOK_PER_WATCHED_US;
+    const bool is_fresh = clock_monotonic_us() - watch->newest_us < LOOK_SLOWER_US;
 
+    return watch->failed                          ? LOOK_FAILED_US
+           : is_fresh && fresh_us < LOOK_LATER_US ? fresh_us
+                                                  : LOOK_LATER_US;
+}
+
+static void arm(struct watch *watch) {
     if (watch->timer == 0 && watch->count > 0) {
-        watch->timer = loop_after(watch->loop,
-                                  watch->failed ? LOOK_FAILED_US
-                                  : fresh       ? LOOK_FIRST_US
-                                                : LOOK_LATER_US,
-                                  on_timer, watch);
+        watch->timer = loop_after(watch->loop, interval_us(watch), on_timer, watch);
         assert(watch->timer != 0);
     }
 }
