@@ -219,32 +219,39 @@ static void taken(struct engine *engine, const struct attempt *attempt,
     }
 }
 
-/* One step of the sink for all of them; nothing has happened unless it is ERR_OK. */
+/* Into the sink; codes: what became of each. Nothing has happened to one that isn't ERR_OK. */
 static enum err_code apply_once(struct engine *engine, struct attempt *attempts, size_t count,
-                                struct err *err) {
+                                enum err_code *codes, struct err *err) {
     struct projection_sink *sink = engine->options.sink;
     const int64_t started_us = clock_monotonic_us();
     size_t records = 0;
 
     for (size_t i = 0; i < count; i++) {
-        const enum err_code code = gather(engine, &attempts[i], err);
-        if (code != ERR_OK) {
-            return code;
+        const enum err_code gathered = gather(engine, &attempts[i], err);
+        if (gathered != ERR_OK) {
+            for (size_t k = 0; k < count; k++) {
+                codes[k] = gathered;
+            }
+            return gathered;
         }
         engine->batches[i] = batch_of(engine, &attempts[i]);
-        records += attempts[i].count;
     }
-    const enum err_code code = count == 1 ? sink->ops->apply(sink, engine->batches, err)
-                                          : sink->ops->apply_all(sink, engine->batches, count, err);
-    if (code != ERR_OK) {
-        return code;
+    if (count == 1) {
+        codes[0] = sink->ops->apply(sink, engine->batches, err);
     }
+    const enum err_code code =
+        count == 1 ? codes[0] : sink->ops->apply_all(sink, engine->batches, count, codes, err);
     for (size_t i = 0; i < count; i++) {
-        taken(engine, &attempts[i], &engine->batches[i], started_us);
+        if (codes[i] == ERR_OK) {
+            taken(engine, &attempts[i], &engine->batches[i], started_us);
+            records += attempts[i].count;
+        }
     }
-    metric_observe(engine->batch_size, (int64_t)records);
-    metric_observe(engine->apply_seconds, clock_monotonic_us() - started_us);
-    return ERR_OK;
+    if (records > 0) {
+        metric_observe(engine->batch_size, (int64_t)records);
+        metric_observe(engine->apply_seconds, clock_monotonic_us() - started_us);
+    }
+    return code;
 }
 
 /* After a try that failed the fold has moved on, so it is loaded anew before a further one. The
@@ -286,7 +293,7 @@ static enum err_code apply_or_park(struct engine *engine, const struct attempt *
         struct err why = {0};
         struct attempt part = part_of(whole, done, chunk);
         struct decoded *first = part.decoded;
-        code = apply_once(engine, &part, 1, &why);
+        (void)apply_once(engine, &part, 1, &code, &why);
         if (code == ERR_OK) {
             done += chunk;
             chunk = whole->count - done;
@@ -342,19 +349,21 @@ enum err_code engine_apply(struct engine *engine, int32_t partition,
 
 /* --- several partitions --- */
 
-static bool fit_together(const struct engine *engine, const struct engine_share *shares,
-                         size_t count) {
+static bool have_checkpoints(const struct engine *engine, const struct engine_share *shares,
+                             size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (!checkpoint_exists(&engine->places[shares[i].partition]->at)) {
             return false;
         }
     }
-    return count > 1 && engine->options.sink->ops->apply_all != NULL;
+    return true;
 }
 
-/* False: it failed, and what each share's partition believes is as before, or its code says why
- * not. */
+/* Leaves each share's code: ERR_OK where it was applied or its partition is believed to stand where
+ * it stood before. False: not all were applied. */
 static bool apply_together(struct engine *engine, struct engine_share *shares, size_t count) {
+    struct engine_share *whose[TOPIC_PARTITIONS_MAX];
+    enum err_code codes[TOPIC_PARTITIONS_MAX];
     struct err err = {0};
     size_t used = 0;
     size_t n = 0;
@@ -363,18 +372,20 @@ static bool apply_together(struct engine *engine, struct engine_share *shares, s
         engine->attempts[n] =
             attempt_of(engine, shares[i].partition, shares[i].records, shares[i].count, used);
         used += shares[i].count;
+        whose[n] = &shares[i];
         n += engine->attempts[n].count > 0;
     }
-    const enum err_code code = n > 0 ? apply_once(engine, engine->attempts, n, &err) : ERR_OK;
-    for (size_t i = 0; code != ERR_OK && i < count; i++) {
-        struct place *place = engine->places[shares[i].partition];
-        shares[i].code = code;
-        shares[i].err = err;
-        if (code != ERR_UNAVAILABLE) {
-            shares[i].code = take_back(engine, place, &shares[i].err);
+    if (n == 0 || apply_once(engine, engine->attempts, n, codes, &err) == ERR_OK) {
+        return true;
+    }
+    for (size_t i = 0; i < n; i++) {
+        whose[i]->code = codes[i];
+        whose[i]->err = err;
+        if (codes[i] != ERR_OK && codes[i] != ERR_UNAVAILABLE) {
+            whose[i]->code = take_back(engine, engine->attempts[i].place, &whose[i]->err);
         }
     }
-    return code == ERR_OK;
+    return false;
 }
 
 void engine_apply_all(struct engine *engine, struct engine_share *shares, size_t count) {
@@ -384,9 +395,11 @@ void engine_apply_all(struct engine *engine, struct engine_share *shares, size_t
         shares[i].code = ERR_OK;
         shares[i].err = (struct err){0};
     }
-    if (fit_together(engine, shares, count) && apply_together(engine, shares, count)) {
+    if (count > 1 && have_checkpoints(engine, shares, count) &&
+        apply_together(engine, shares, count)) {
         return;
     }
+    /* Of a share that was applied nothing is left to do. */
     for (size_t i = 0; i < count; i++) {
         struct engine_share *share = &shares[i];
         if (outage != NULL) {

@@ -22,6 +22,7 @@ static void disconnect(struct redis_link *link) {
         redisFree(link->redis);
         link->redis = NULL;
     }
+    link->awaited = 0;
 }
 
 void redis_link_release(struct redis_link *link) {
@@ -104,10 +105,12 @@ enum err_code redis_link_send(struct redis_link *link, struct err *err) {
         return err_set(err, ERR_LIMIT, "redis: a command over %d bytes", REDIS_LINK_BYTES_MAX);
     }
     point(link);
-    return redisAppendCommandArgv(link->redis, (int)link->count, link->pointers, link->lengths) ==
-                   REDIS_OK
-               ? ERR_OK
-               : redis_link_failed(link, link->redis->errstr, err);
+    if (redisAppendCommandArgv(link->redis, (int)link->count, link->pointers, link->lengths) !=
+        REDIS_OK) {
+        return redis_link_failed(link, link->redis->errstr, err);
+    }
+    link->awaited++;
+    return ERR_OK;
 }
 
 enum err_code redis_link_flush(struct redis_link *link, struct err *err) {
@@ -150,11 +153,12 @@ enum err_code redis_link_reply(struct redis_link *link, redisReply **reply, stru
         return redis_link_failed(link, link->redis->errstr, err);
     }
     *reply = raw;
+    link->awaited--;
     if ((*reply)->type != REDIS_REPLY_ERROR) {
         return ERR_OK;
     }
     enum err_code code;
-    if (strncmp((*reply)->str, "NOSCRIPT", 8) == 0) {
+    if (strncmp((*reply)->str, "NOSCRIPT", 8) == 0 && link->awaited == 0) {
         /* A restarted or flushed server has forgotten them. */
         code = load_scripts(link, err);
         code = code == ERR_OK ? err_set(err, ERR_NOT_FOUND, "redis: scripts loaded anew") : code;

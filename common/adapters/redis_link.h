@@ -31,6 +31,7 @@ struct redis_link_options {
 struct redis_link {
     struct redis_link_options options;
     redisContext *redis; /* NULL when not connected */
+    size_t awaited;      /* sent, and no reply taken yet */
     char shas[REDIS_LINK_SCRIPTS_MAX][REDIS_SHA_BYTES];
     struct backoff backoff;
     int64_t retry_at_us;
@@ -61,7 +62,8 @@ void redis_link_end(struct redis_link *link);
 
 /* Sends what was gathered as one command. ERR_OK: *reply is the caller's (freeReplyObject) and is
  * no error reply. An error reply is ERR_UNAVAILABLE and drops the connection, but for NOSCRIPT:
- * ERR_NOT_FOUND, after the scripts were loaded again: gather and call once more. */
+ * ERR_NOT_FOUND, after the scripts were loaded again: gather and call once more. (With further
+ * replies on their way it drops the connection, too; the next one has the scripts.) */
 MUST_CHECK enum err_code redis_link_call(struct redis_link *link, redisReply **reply,
                                          struct err *err);
 /* The same without a wait for the reply; each needs one redis_link_reply later. It leaves at the

@@ -240,9 +240,8 @@ static void keep(struct sink_mem *self, const struct sink_batch *batch) {
     }
 }
 
-static enum err_code sink_apply_all(struct projection_sink *sink, const struct sink_batch *batches,
-                                    size_t count, struct err *err) {
-    struct sink_mem *self = self_of(sink);
+static enum err_code apply_batches(struct sink_mem *self, const struct sink_batch *batches,
+                                   size_t count, struct err *err) {
     const enum err_code injected = self->fail_code;
     enum err_code code = ERR_OK;
 
@@ -262,7 +261,17 @@ static enum err_code sink_apply_all(struct projection_sink *sink, const struct s
 
 static enum err_code sink_apply(struct projection_sink *sink, const struct sink_batch *batch,
                                 struct err *err) {
-    return sink_apply_all(sink, batch, 1, err);
+    return apply_batches(self_of(sink), batch, 1, err);
+}
+
+static enum err_code sink_apply_all(struct projection_sink *sink, const struct sink_batch *batches,
+                                    size_t count, enum err_code *codes, struct err *err) {
+    const enum err_code code = apply_batches(self_of(sink), batches, count, err);
+
+    for (size_t i = 0; i < count; i++) {
+        codes[i] = code;
+    }
+    return code;
 }
 
 void sink_mem_lose(struct projection_sink *sink) {

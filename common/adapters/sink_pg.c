@@ -447,9 +447,8 @@ static enum err_code write_exceptions(struct sink_pg *self, const struct sink_ba
     return code;
 }
 
-static enum err_code sink_apply_all(struct projection_sink *sink, const struct sink_batch *batches,
-                                    size_t count, struct err *err) {
-    struct sink_pg *self = self_of(sink);
+static enum err_code apply_batches(struct sink_pg *self, const struct sink_batch *batches,
+                                   size_t count, struct err *err) {
     enum err_code code = compare_and_set(self, batches, count, err);
     size_t failed = 0;
 
@@ -471,7 +470,17 @@ static enum err_code sink_apply_all(struct projection_sink *sink, const struct s
 
 static enum err_code sink_apply(struct projection_sink *sink, const struct sink_batch *batch,
                                 struct err *err) {
-    return sink_apply_all(sink, batch, 1, err);
+    return apply_batches(self_of(sink), batch, 1, err);
+}
+
+static enum err_code sink_apply_all(struct projection_sink *sink, const struct sink_batch *batches,
+                                    size_t count, enum err_code *codes, struct err *err) {
+    const enum err_code code = apply_batches(self_of(sink), batches, count, err);
+
+    for (size_t i = 0; i < count; i++) {
+        codes[i] = code;
+    }
+    return code;
 }
 
 /* --- life --- */

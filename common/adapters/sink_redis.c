@@ -433,6 +433,21 @@ static void sort_rows(struct sink_redis *self, const struct sink_batch *batch) {
     }
 }
 
+/* What the script says. */
+static enum err_code judge(const struct sink_batch *batch, const redisReply *reply,
+                           struct err *err) {
+    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
+        reply->element[0]->integer == 1) {
+        return ERR_OK;
+    }
+    return err_set(err, ERR_FENCED,
+                   "redis: the checkpoint of partition %" PRId32 " is \"%.60s\", not at %" PRId64,
+                   batch->partition,
+                   reply->elements == 2 && reply->element[1]->str != NULL ? reply->element[1]->str
+                                                                          : "",
+                   batch->expected.next);
+}
+
 static enum err_code sink_apply(struct projection_sink *sink, const struct sink_batch *batch,
                                 struct err *err) {
     struct sink_redis *self = self_of(sink);
@@ -449,17 +464,40 @@ static enum err_code sink_apply(struct projection_sink *sink, const struct sink_
         put_batch(self, batch);
         code = redis_link_call(&self->link, &reply, err);
     }
-    if (code == ERR_OK && (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
-                           reply->element[0]->integer != 1)) {
-        code = err_set(
-            err, ERR_FENCED,
-            "redis: the checkpoint of partition %" PRId32 " is \"%.60s\", not at %" PRId64,
-            batch->partition,
-            reply->elements == 2 && reply->element[1]->str != NULL ? reply->element[1]->str : "",
-            batch->expected.next);
-    }
+    code = code == ERR_OK ? judge(batch, reply, err) : code;
     freeReplyObject(reply);
     return code;
+}
+
+/* One script call each, all in one write: one wait instead of one for each. Those behind a lost
+ * connection get the code that told of it. */
+static enum err_code sink_apply_all(struct projection_sink *sink, const struct sink_batch *batches,
+                                    size_t count, enum err_code *codes, struct err *err) {
+    struct sink_redis *self = self_of(sink);
+    enum err_code first = redis_link_ensure(&self->link, err);
+
+    for (size_t i = 0; i < count; i++) {
+        codes[i] = ERR_UNAVAILABLE;
+        if (self->link.redis != NULL) {
+            sort_rows(self, &batches[i]);
+            put_batch(self, &batches[i]);
+            codes[i] = redis_link_send(&self->link, first == ERR_OK ? err : NULL);
+        }
+        first = first == ERR_OK ? codes[i] : first;
+    }
+    for (size_t i = 0; i < count; i++) {
+        redisReply *reply = NULL;
+        if (codes[i] == ERR_OK && self->link.redis == NULL) {
+            codes[i] = ERR_UNAVAILABLE;
+        } else if (codes[i] == ERR_OK) {
+            struct err *const told = first == ERR_OK ? err : NULL;
+            codes[i] = redis_link_reply(&self->link, &reply, told);
+            codes[i] = codes[i] == ERR_OK ? judge(&batches[i], reply, told) : codes[i];
+        }
+        first = first == ERR_OK ? codes[i] : first;
+        freeReplyObject(reply);
+    }
+    return first;
 }
 
 /* --- life --- */
@@ -481,6 +519,7 @@ enum err_code sink_redis_new(const struct sink_redis_options *options, struct pr
         .read_parked = sink_read_parked,
         .read_heads = sink_read_heads,
         .apply = sink_apply,
+        .apply_all = sink_apply_all,
         .free = sink_free,
     };
     struct redis_url url;

@@ -10,7 +10,9 @@
  *  3. A row with a version column is never overwritten by an older version.
  *  4. ERR_INVALID, ERR_LIMIT: the store refuses the data of this batch, whenever they come.
  *     ERR_UNAVAILABLE: nothing is known of this try; the checkpoint tells.
- *  5. apply_all does what apply does for several partitions, in one step for all of them.
+ *  5. apply_all does what apply does for several partitions at once. A store whose partitions share
+ *     an atomic step (PostgreSQL) does all or none; in another each has its own (Redis Cluster
+ *     keeps partitions apart).
  * Belongs to one thread.
  */
 #ifndef DAYBOOK_PORTS_PROJECTION_SINK_H
@@ -113,9 +115,10 @@ struct projection_sink_ops {
     enum err_code (*apply)(struct projection_sink *sink, const struct sink_batch *batch,
                            struct err *err);
     /* The batches of different partitions, ascending; each expects a checkpoint and brings one.
-     * NULL: partitions share no atomic step in this store. */
+     * codes[i]: of each. Returns ERR_OK where all are, else one of the others, of which err tells.
+     */
     enum err_code (*apply_all)(struct projection_sink *sink, const struct sink_batch *batches,
-                               size_t count, struct err *err);
+                               size_t count, enum err_code *codes, struct err *err);
     void (*free)(struct projection_sink *sink);
 };
 

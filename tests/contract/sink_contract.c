@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../support/environment.h"
+#include "../support/shell.h"
 #include "common/adapters/sink_mem.h"
 #include "common/adapters/sink_pg.h"
 #include "common/adapters/sink_redis.h"
@@ -84,15 +85,19 @@ static enum err_code apply(struct projection_sink *sink, int64_t expected, int64
     return apply_batch(sink, &batch);
 }
 
-static int64_t head_of(struct projection_sink *sink, const char *id) {
+static int64_t head_in(struct projection_sink *sink, int32_t partition, const char *id) {
     struct stream_head heads[] = {{STR("nobody-at-all"), 5}, {str_from(id), 5}};
     const struct sink_checkpoint live = at(0);
     struct err err = {0};
 
-    cr_assert_eq(sink->ops->read_heads(sink, PARTITION, &live, heads, 2, &err), ERR_OK, "%s",
+    cr_assert_eq(sink->ops->read_heads(sink, partition, &live, heads, 2, &err), ERR_OK, "%s",
                  err.message);
     cr_assert_eq(heads[0].version, 0);
     return heads[1].version;
+}
+
+static int64_t head_of(struct projection_sink *sink, const char *id) {
+    return head_in(sink, PARTITION, id);
 }
 
 static struct sink_checkpoint stored(struct projection_sink *sink) {
@@ -278,7 +283,7 @@ EACH_ADAPTER(rows_without_a_checkpoint_fill_a_store_that_has_none) {
                  "somebody has begun it");
 }
 
-/* --- several partitions in one step, where a store has that --- */
+/* --- several partitions at once --- */
 
 enum { OTHER = PARTITION + 1 };
 
@@ -307,22 +312,19 @@ static void two_batches(struct projection_sink *sink, struct sink_batch batches[
     }
 }
 
-#define EACH_JOINT_ADAPTER(name)                               \
-    static void check_##name(struct projection_sink *sink);    \
-    static void run_##name(bool memory) {                      \
-        struct projection_sink *sink = make(STORE_PG, memory); \
-        check_##name(sink);                                    \
-        sink->ops->free(sink);                                 \
-    }                                                          \
-    Test(sink_contract, name##_memory) {                       \
-        run_##name(true);                                      \
-    }                                                          \
-    Test(sink_contract, name##_postgresql) {                   \
-        run_##name(false);                                     \
-    }                                                          \
-    static void check_##name(struct projection_sink *sink)
+/* ERR_OK: all of them. codes[] as apply_all leaves them. */
+static enum err_code apply_both(struct projection_sink *sink, const struct sink_batch batches[2],
+                                enum err_code codes[2]) {
+    struct err err = {0};
 
-EACH_JOINT_ADAPTER(partitions_move_in_one_step) {
+    codes[0] = codes[1] = ERR_INTERNAL;
+    const enum err_code code = sink->ops->apply_all(sink, batches, 2, codes, &err);
+    cr_assert_eq(code, codes[0] != ERR_OK ? codes[0] : codes[1]);
+    cr_assert_eq(err.code, code);
+    return code;
+}
+
+EACH_ADAPTER(partitions_move_at_once) {
     const char *id = fresh_id("acc");
     const char *second = fresh_id("acc");
     const struct row rows[] = {row_of(id, 1, 0), row_of(second, 1, 0)};
@@ -333,41 +335,61 @@ EACH_JOINT_ADAPTER(partitions_move_in_one_step) {
                                         .payload = STR("{}"),
                                         .reason = STR("not yet")};
     struct sink_batch batches[2];
-    struct err err = {0};
+    enum err_code codes[2];
     int64_t next[2];
 
     two_batches(sink, batches, rows);
     batches[0].parked = &parked;
     batches[0].parked_count = 1;
-    cr_assert_eq(sink->ops->apply_all(sink, batches, 2, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(apply_both(sink, batches, codes), ERR_OK);
     stored_of_both(sink, next);
     cr_assert_eq(next[0], 2);
     cr_assert_eq(next[1], 2);
     cr_assert_eq(head_of(sink, id), 1);
-    cr_assert_eq(head_of(sink, second), 1);
+    cr_assert_eq(head_in(sink, OTHER, second), 1);
     look(sink);
     cr_assert_eq(seen.events, 1);
 }
 
-EACH_JOINT_ADAPTER(one_unexpected_checkpoint_stops_all) {
+EACH_ADAPTER(an_unexpected_checkpoint_among_several_is_fenced) {
     const char *id = fresh_id("acc");
     const char *second = fresh_id("acc");
     const struct row rows[] = {row_of(id, 1, 0), row_of(second, 1, 0)};
     struct sink_batch batches[2];
+    enum err_code codes[2];
     int64_t next[2];
 
     two_batches(sink, batches, rows);
-    for (size_t wrong = 0; wrong < 2; wrong++) {
-        batches[wrong].expected = at(7);
-        cr_assert_eq(sink->ops->apply_all(sink, batches, 2, NULL), ERR_FENCED);
-        batches[wrong].expected = at(1);
-    }
+    batches[1].expected = at(7);
+    cr_assert_eq(apply_both(sink, batches, codes), ERR_FENCED);
+    cr_assert_eq(codes[1], ERR_FENCED);
+    stored_of_both(sink, next);
+    cr_assert_eq(next[1], 1);
+    cr_assert_eq(head_in(sink, OTHER, second), 0, "a fenced write changed something");
+    /* The other one was done whole or not at all. */
+    cr_assert_eq(next[0], codes[0] == ERR_OK ? 2 : 1);
+    cr_assert_eq(head_of(sink, id), codes[0] == ERR_OK);
+    batches[0].expected = at(next[0]);
+    batches[1].expected = at(1);
+    cr_assert_eq(apply_both(sink, batches, codes), ERR_OK, "it goes on");
+    cr_assert_eq(head_of(sink, id), 1);
+}
+
+Test(sink_contract, one_unexpected_checkpoint_stops_all_postgresql) {
+    struct projection_sink *sink = make(STORE_PG, false);
+    const char *id = fresh_id("acc");
+    const struct row rows[] = {row_of(id, 1, 0), row_of(fresh_id("acc"), 1, 0)};
+    struct sink_batch batches[2];
+    enum err_code codes[2];
+    int64_t next[2];
+
+    two_batches(sink, batches, rows);
+    batches[1].expected = at(7);
+    cr_assert_eq(apply_both(sink, batches, codes), ERR_FENCED);
     stored_of_both(sink, next);
     cr_assert_eq(next[0], 1);
-    cr_assert_eq(next[1], 1);
-    cr_assert_eq(head_of(sink, id), 0, "a fenced write changed something");
-    cr_assert_eq(head_of(sink, second), 0, "a fenced write changed something");
-    cr_assert_eq(sink->ops->apply_all(sink, batches, 2, NULL), ERR_OK, "it goes on");
+    cr_assert_eq(head_of(sink, id), 0);
+    sink->ops->free(sink);
 }
 
 /* Refused by a statement behind the checkpoint's: not taken for a lost partition, and nothing of
@@ -377,10 +399,11 @@ Test(sink_contract, refused_data_change_nothing_postgresql) {
     const char *id = fresh_id("acc");
     const struct row rows[] = {row_of(id, 1, 0), row_of("not \xff UTF-8", 1, 0)};
     struct sink_batch batches[2];
+    enum err_code codes[2];
     int64_t next[2];
 
     two_batches(sink, batches, rows);
-    cr_assert_eq(sink->ops->apply_all(sink, batches, 2, NULL), ERR_INVALID);
+    cr_assert_eq(apply_both(sink, batches, codes), ERR_INVALID);
     cr_assert_eq(sink->ops->apply(sink, &batches[1], NULL), ERR_INVALID);
     stored_of_both(sink, next);
     cr_assert_eq(next[0], 1);
@@ -388,5 +411,44 @@ Test(sink_contract, refused_data_change_nothing_postgresql) {
     cr_assert_eq(head_of(sink, id), 0);
     cr_assert_eq(sink->ops->apply(sink, &batches[0], NULL), ERR_OK, "it goes on");
     cr_assert_eq(head_of(sink, id), 1);
+    sink->ops->free(sink);
+}
+
+struct retried {
+    struct projection_sink *sink;
+    const struct sink_batch *batches;
+    enum err_code code;
+};
+
+static bool is_available(void *arg) {
+    struct retried *retried = arg;
+    enum err_code codes[2];
+
+    retried->code = apply_both(retried->sink, retried->batches, codes);
+    return retried->code != ERR_UNAVAILABLE;
+}
+
+/* A restarted server has forgotten the script that a call names. */
+Test(sink_contract, forgotten_scripts_are_an_outage_or_loaded_anew_redis) {
+    struct projection_sink *sink = make(STORE_REDIS, false);
+    const char *ids[] = {fresh_id("acc"), fresh_id("acc")};
+    const struct row rows[] = {row_of(ids[0], 1, 0), row_of(ids[1], 1, 0)};
+    struct sink_batch batches[2];
+    enum err_code codes[2];
+    struct retried retried = {.sink = sink, .batches = batches};
+
+    two_batches(sink, batches, rows);
+    cr_assert(strncmp(redis_command("SCRIPT FLUSH"), "OK", 2) == 0);
+    cr_assert_eq(apply_both(sink, batches, codes), ERR_UNAVAILABLE);
+    cr_assert_eq(codes[1], ERR_UNAVAILABLE);
+    cr_assert(eventually(is_available, &retried, 10000));
+    cr_assert_eq(retried.code, ERR_OK);
+    for (size_t i = 0; i < 2; i++) {
+        cr_assert_eq(head_in(sink, both[i], ids[i]), 1);
+    }
+    cr_assert(strncmp(redis_command("SCRIPT FLUSH"), "OK", 2) == 0);
+    batches[0].expected = at(2);
+    batches[0].next = at(3);
+    cr_assert_eq(sink->ops->apply(sink, &batches[0], NULL), ERR_OK, "one alone is called again");
     sink->ops->free(sink);
 }
