@@ -78,9 +78,43 @@ static enum err_code read_live(struct builder_redis *self, struct err *err) {
 
 /* --- cleaning --- */
 
-/* {pN}:<what><M>:… or {pN}:<what><M>, of a model that is neither live nor being built. Numbers only
- * grow: a higher one than ours is of a build that began after ours. */
-static bool is_leftover(const struct builder_redis *self, struct str key, struct str what) {
+/* What a projection's keys are called behind their partition, up to the model's number. */
+struct names {
+    struct str all[MODEL_TABLES_MAX + 1];
+    size_t count;
+    char parked[TEXT_BYTES];
+};
+
+static void list_names(const struct projection *projection, struct names *names) {
+    names->count = 0;
+    for (size_t i = 0; i < projection->table_count; i++) {
+        if (projection->tables[i]->stores & STORE_REDIS) {
+            names->all[names->count++] = str_from(projection->tables[i]->redis_prefix);
+        }
+    }
+    (void)snprintf(names->parked, sizeof(names->parked), "parked:%s", projection->name);
+    names->all[names->count++] = str_from(names->parked);
+}
+
+/* `rest` is <name>#<M>:… or <name>#<M>, or the same without a number, which is model 0. */
+static bool is_of(struct str rest, struct str name, int64_t *model) {
+    if (!str_starts_with(rest, name)) {
+        return false;
+    }
+    rest = str_of(rest.ptr + name.len, rest.len - name.len);
+    *model = 0;
+    if (rest.len > 0 && rest.ptr[0] == '#') {
+        const char *colon = memchr(rest.ptr, ':', rest.len);
+        const size_t len = colon != NULL ? (size_t)(colon - rest.ptr) : rest.len;
+        return str_to_i64(str_of(rest.ptr + 1, len - 1), model);
+    }
+    return rest.len == 0 || rest.ptr[0] == ':'; /* else a longer name that begins like ours */
+}
+
+/* Of a model that is neither live nor being built. Numbers only grow: a higher one than ours is of
+ * a build that began after ours. */
+static bool is_leftover(const struct builder_redis *self, struct str key,
+                        const struct names *names) {
     int64_t partition = -1;
     int64_t model = 0;
     const char *brace = key.len > 0 ? memchr(key.ptr, '}', key.len) : NULL;
@@ -90,28 +124,18 @@ static bool is_leftover(const struct builder_redis *self, struct str key, struct
         partition < 0 || partition >= self->options.partitions) {
         return false;
     }
-    struct str rest = str_of(brace + 1, key.len - (size_t)(brace + 1 - key.ptr));
-    if (rest.len < what.len + 1 || rest.ptr[0] != ':' ||
-        memcmp(rest.ptr + 1, what.ptr, what.len) != 0) {
-        return false;
-    }
-    rest = str_of(rest.ptr + 1 + what.len, rest.len - 1 - what.len);
-    if (rest.len > 0 && rest.ptr[0] == '#') {
-        const char *colon = memchr(rest.ptr, ':', rest.len);
-        const size_t len = colon != NULL ? (size_t)(colon - rest.ptr) : rest.len;
-        if (!str_to_i64(str_of(rest.ptr + 1, len - 1), &model)) {
-            return false;
-        }
-    } else if (rest.len > 0 && rest.ptr[0] != ':') {
-        return false; /* a longer name that begins like ours */
+    const struct str rest = str_of(brace + 1, key.len - (size_t)(brace + 1 - key.ptr));
+    bool ours = false;
+    for (size_t i = 0; !ours && i < names->count && rest.len > 0 && rest.ptr[0] == ':'; i++) {
+        ours = is_of(str_of(rest.ptr + 1, rest.len - 1), names->all[i], &model);
     }
     const struct sink_checkpoint *live = &self->live[partition];
-    return model <= self->model && model != (checkpoint_exists(live) ? live->model : 0) &&
+    return ours && model <= self->model && model != (checkpoint_exists(live) ? live->model : 0) &&
            !(self->building && model == self->model);
 }
 
 static enum err_code unlink_leftovers(struct builder_redis *self, const redisReply *keys,
-                                      struct str what, struct err *err) {
+                                      const struct names *names, struct err *err) {
     redisReply *reply = NULL;
     size_t count = 0;
 
@@ -119,7 +143,7 @@ static enum err_code unlink_leftovers(struct builder_redis *self, const redisRep
     redis_link_put(&self->link, STR("UNLINK"));
     for (size_t i = 0; i < keys->elements; i++) {
         const struct str key = redis_reply_str(keys->element[i]);
-        if (is_leftover(self, key, what)) {
+        if (is_leftover(self, key, names)) {
             redis_link_put(&self->link, key);
             count++;
         }
@@ -132,19 +156,32 @@ static enum err_code unlink_leftovers(struct builder_redis *self, const redisRep
     return code;
 }
 
-static enum err_code clean_what(struct builder_redis *self, struct str what, struct err *err) {
+/* The server looks at all its keys and sends those that begin like one of ours: a letter of the
+ * name tells most others apart, so that one walk does for all names. */
+static void put_scan(struct builder_redis *self, const char *cursor, const struct names *names) {
+    char letters[MODEL_TABLES_MAX + 2] = "";
+
+    for (size_t i = 0; i < names->count; i++) {
+        letters[i] = names->all[i].ptr[0];
+    }
+    redis_link_begin(&self->link);
+    redis_link_put(&self->link, STR("SCAN"));
+    redis_link_put(&self->link, str_from(cursor));
+    redis_link_put(&self->link, STR("MATCH"));
+    redis_link_printf(&self->link, "{p*}:[%s]*", letters);
+    redis_link_put(&self->link, STR("COUNT"));
+    redis_link_put_number(&self->link, CLEAN_AT_ONCE);
+}
+
+static enum err_code clean_all(struct builder_redis *self, struct err *err) {
+    struct names names;
     char cursor[32] = "0";
     enum err_code code = ERR_OK;
 
+    list_names(self->options.projection, &names);
     do {
         redisReply *reply = NULL;
-        redis_link_begin(&self->link);
-        redis_link_put(&self->link, STR("SCAN"));
-        redis_link_put(&self->link, str_from(cursor));
-        redis_link_put(&self->link, STR("MATCH"));
-        redis_link_printf(&self->link, "{p*}:%.*s*", STR_ARG(what));
-        redis_link_put(&self->link, STR("COUNT"));
-        redis_link_put_number(&self->link, CLEAN_AT_ONCE);
+        put_scan(self, cursor, &names);
         code = redis_link_call(&self->link, &reply, err);
         if (code == ERR_OK &&
             (reply->elements != 2 ||
@@ -152,25 +189,11 @@ static enum err_code clean_what(struct builder_redis *self, struct str what, str
             code = err_set(err, ERR_CORRUPT, "redis: SCAN answers something else");
         }
         if (code == ERR_OK) {
-            code = unlink_leftovers(self, reply->element[1], what, err);
+            code = unlink_leftovers(self, reply->element[1], &names, err);
         }
         freeReplyObject(reply);
     } while (code == ERR_OK && strcmp(cursor, "0") != 0);
     return code;
-}
-
-static enum err_code clean_all(struct builder_redis *self, struct err *err) {
-    const struct projection *projection = self->options.projection;
-    char parked[TEXT_BYTES];
-    enum err_code code = ERR_OK;
-
-    for (size_t i = 0; code == ERR_OK && i < projection->table_count; i++) {
-        if (projection->tables[i]->stores & STORE_REDIS) {
-            code = clean_what(self, str_from(projection->tables[i]->redis_prefix), err);
-        }
-    }
-    (void)snprintf(parked, sizeof(parked), "parked:%s", projection->name);
-    return code == ERR_OK ? clean_what(self, str_from(parked), err) : code;
 }
 
 /* What is left of our claim. */

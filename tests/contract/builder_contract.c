@@ -214,3 +214,28 @@ Test(builder_contract, cleaning_leaves_the_keys_of_a_later_build) {
     end(&old);
     end(&young);
 }
+
+/* Names that begin like ours are others', and so are the keys of the live model. */
+Test(builder_contract, cleaning_takes_the_leftovers_of_all_its_names_and_nothing_else) {
+    struct build build;
+    struct err err = {0};
+    const char *prefix = statements_projection.tables[0]->redis_prefix;
+
+    projection = statements_projection;
+    (void)snprintf(projection_name, sizeof(projection_name), "%s", fresh_id("builder"));
+    projection.name = projection_name;
+    begin(&build, STORE_REDIS);
+    const long long model = build.claim.model;
+    (void)redis_command("RPUSH '{p0}:%s#%lld:clean' x", prefix, model);
+    (void)redis_command("SET '{p0}:parked:%s#%lld' x", projection_name, model);
+    (void)redis_command("SET '{p0}:parked:%sx#%lld' x", projection_name, model);
+    (void)redis_command("SET '{p0}:%sx#%lld:clean' x", prefix, model);
+    (void)redis_command("SET '{p0}:parked:%s' x", projection_name);
+    cr_assert_eq(build.builder->ops->clean(build.builder, &err), ERR_OK, "%s", err.message);
+    cr_assert_eq(redis_command("EXISTS '{p0}:%s#%lld:clean'", prefix, model)[0], '0');
+    cr_assert_eq(redis_command("EXISTS '{p0}:parked:%s#%lld'", projection_name, model)[0], '0');
+    cr_assert_eq(redis_command("EXISTS '{p0}:parked:%sx#%lld'", projection_name, model)[0], '1');
+    cr_assert_eq(redis_command("EXISTS '{p0}:%sx#%lld:clean'", prefix, model)[0], '1');
+    cr_assert_eq(redis_command("EXISTS '{p0}:parked:%s'", projection_name)[0], '1');
+    end(&build);
+}
