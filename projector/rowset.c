@@ -79,7 +79,7 @@ void rowset_merge(struct row **into, const struct row *row) {
     }
 }
 
-void rowset_add(struct rowset *set, const struct row *row, int32_t partition, int64_t offset) {
+static struct rowset_entry *find_or_add(struct rowset *set, const struct row *row) {
     const uint64_t key[2] = {row_key_hash(seeds[0], row), row_key_hash(seeds[1], row)};
 
     if (4 * (set->count + 1) > 3 * set->slot_count) {
@@ -91,6 +91,17 @@ void rowset_add(struct rowset *set, const struct row *row, int32_t partition, in
         entry->key[1] = key[1];
         set->count++;
     }
+    return entry;
+}
+
+void rowset_add(struct rowset *set, const struct row *row, int32_t partition, int64_t offset) {
+    struct rowset_entry *entry = set->last;
+
+    /* Sums get row after row of the same key, which is known without a hash. */
+    if (entry == NULL || entry->row == NULL || !row_same_key(entry->row, row)) {
+        entry = find_or_add(set, row);
+    }
+    set->last = entry;
     entry->partition = partition;
     entry->offset = offset;
     if (row->table->append_only) {

@@ -23,6 +23,7 @@ struct rowset {
     struct rowset_entry *entries;
     size_t slot_count;
     size_t count;
+    struct rowset_entry *last; /* that was added to; NULL: none */
 };
 
 void rowset_init(struct rowset *set);

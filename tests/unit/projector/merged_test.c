@@ -115,6 +115,30 @@ Test(merged, each_row_is_met_once) {
     cr_assert_eq(counted, 2 * STREAMS / 3);
 }
 
+/* Also when the place of the one that was added to last has moved, or is another's. */
+Test(merged, sums_are_the_same_in_whatever_order_their_rows_come) {
+    enum { DAYS = 5000, IN_A_ROW = 3 };
+    static int64_t sums[DAYS];
+    size_t rows = 0;
+    size_t at = 0;
+
+    for (int64_t day = 0; day < DAYS; day++) {
+        for (int i = 0; i < IN_A_ROW; i++) {
+            add_day(day);
+        }
+        add_day(day / 2);
+        add_day(day);
+    }
+    for (const struct row *row = merged_next(&merged, &at); row != NULL;
+         row = merged_next(&merged, &at), rows++) {
+        sums[row->cells[DAY].number] = row->cells[COUNT].number;
+    }
+    cr_assert_eq(rows, DAYS);
+    for (int64_t day = 0; day < DAYS; day++) {
+        cr_assert_eq(sums[day], IN_A_ROW + 1 + (2 * day < DAYS ? 2 : 0));
+    }
+}
+
 Test(merged, cleared_it_knows_nothing_of_the_partition_before) {
     size_t at = 0;
 
@@ -124,10 +148,14 @@ Test(merged, cleared_it_knows_nothing_of_the_partition_before) {
     cr_assert_eq(merged_count(&merged), 0);
     cr_assert_null(merged_next(&merged, &at));
     add_head(1, 1, NULL);
+    add_day(1);
     at = 0;
     const struct row *row = merged_next(&merged, &at);
     cr_assert_not_null(row);
     cr_assert_not(row->cells[OWNER].set);
+    row = merged_next(&merged, &at);
+    cr_assert_not_null(row);
+    cr_assert_eq(row->cells[COUNT].number, 1);
 }
 
 Test(streams, are_numbered_as_they_come_and_keep_their_numbers) {
