@@ -108,6 +108,14 @@ static int64_t ahead_of(enum reading how, int64_t partitions) {
     return ahead > AHEAD_MIN ? ahead : AHEAD_MIN;
 }
 
+/* A request costs the broker about as much as half a megabyte that it sends. Who reads all
+ * partitions at once has so much of each under way. */
+static int64_t fetch_of(enum reading how) {
+    enum { MIB = 1024 * 1024 };
+
+    return how == READ_IN_TURN ? 4 * MIB : how == READ_TOGETHER ? MIB : MIB / 4;
+}
+
 static struct event_reader *make_reader(const struct world *world, enum reading how) {
     return reader_kafka_new(&(struct reader_kafka_options){
         .brokers = world->config->kafka_brokers,
@@ -116,6 +124,7 @@ static struct event_reader *make_reader(const struct world *world, enum reading 
         .partitions = (int32_t)world->config->topic_partitions,
         .timeout_ms = world->config->connect_timeout_ms,
         .ahead_events = ahead_of(how, world->config->topic_partitions),
+        .fetch_bytes = fetch_of(how),
         .bulk = how != READ_ON,
         .log = world->log,
     });

@@ -14,6 +14,7 @@ enum {
     TAKE_MAX = 4096,
     AHEAD_EVENTS = 4096,
     AHEAD_KIB_MAX = 32768, /* should events be large */
+    FETCH_BYTES = 262144,
 };
 
 struct reader_kafka {
@@ -53,6 +54,7 @@ static void on_error(rd_kafka_t *kafka, int error, const char *reason, void *opa
 static enum err_code make_client(struct reader_kafka *self, struct err *err) {
     char events[24];
     char kib[24];
+    char fetch[24];
     char text[TEXT_BYTES];
     const char *const settings[][2] = {
         {"bootstrap.servers", self->options.brokers},
@@ -66,7 +68,7 @@ static enum err_code make_client(struct reader_kafka *self, struct err *err) {
         {"fetch.error.backoff.ms", "50"},
         /* These are per partition, since partitions are started one by one. A message costs its
          * client about a kilobyte, of which "kbytes" count the value alone. */
-        {"fetch.message.max.bytes", self->options.bulk ? "1048576" : "262144"},
+        {"fetch.message.max.bytes", fetch},
         {"queued.min.messages", events},
         {"queued.max.messages.kbytes", kib},
         {"reconnect.backoff.ms", "50"},
@@ -79,6 +81,8 @@ static enum err_code make_client(struct reader_kafka *self, struct err *err) {
         self->options.ahead_events > 0 ? self->options.ahead_events : AHEAD_EVENTS;
 
     (void)snprintf(events, sizeof(events), "%" PRId64, ahead);
+    (void)snprintf(fetch, sizeof(fetch), "%" PRId64,
+                   self->options.fetch_bytes > 0 ? self->options.fetch_bytes : FETCH_BYTES);
     (void)snprintf(kib, sizeof(kib), "%" PRId64, ahead < AHEAD_KIB_MAX ? ahead : AHEAD_KIB_MAX);
     /* Known since librdkafka 2.2; see wake(). */
     (void)rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "10", text, sizeof(text));

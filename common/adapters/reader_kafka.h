@@ -14,6 +14,7 @@ struct reader_kafka_options {
     int32_t partitions;
     int64_t timeout_ms;   /* of requests */
     int64_t ahead_events; /* fetched ahead per partition, about; 0: AHEAD_EVENTS */
+    int64_t fetch_bytes;  /* at once, of one partition; 0: FETCH_BYTES */
     bool bulk;            /* read to an end that is known: no long waits at the partitions' ends */
     struct log *log;
 };
