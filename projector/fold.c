@@ -52,6 +52,13 @@ static void load_parked(void *arg, const struct parked_event *first, int64_t cou
 }
 
 void fold_add_void(struct fold *fold, const struct void_range *range) {
+    for (size_t i = 0; i < fold->void_count; i++) {
+        struct void_range *known = &fold->voids[i];
+        if (known->first == range->first && str_eq(known->stream_id, range->stream_id)) {
+            known->last = known->last > range->last ? known->last : range->last;
+            return;
+        }
+    }
     if (fold->void_count % 64 == 0) {
         fold->voids = mem_resize(fold->voids, fold->void_count + 64, sizeof(fold->voids[0]));
     }

@@ -33,11 +33,13 @@ void fold_init(struct fold *fold, const struct projection *projection, int32_t p
 void fold_release(struct fold *fold);
 void fold_clear(struct fold *fold);
 
-/* Reads the partition's parked streams and voids from a sink. `parked` false: voids only. */
+/* Adds the partition's parked streams and voids as a sink knows them. `parked` false: voids only.
+ */
 MUST_CHECK enum err_code fold_load(struct fold *fold, struct projection_sink *sink,
                                    const struct sink_checkpoint *at, bool parked, struct err *err);
 /* Takes the stream's head as known. False: too many streams. */
 MUST_CHECK bool fold_set_head(struct fold *fold, struct str stream_id, int64_t version);
+/* One that begins where a known one does makes that as long as the longer of both. */
 void fold_add_void(struct fold *fold, const struct void_range *range);
 
 struct judgement {

@@ -145,16 +145,32 @@ static int list(struct view *view) {
     return 0;
 }
 
+/* What a rebuild has read of voids is to be all that there are when its model becomes live: so none
+ * is at work meanwhile. */
+static enum err_code keep_rebuilds_away(const struct view *view, struct model_builder **lock,
+                                        struct err *err) {
+    if (!(projection_stores(view->projection) & STORE_PG)) {
+        return ERR_OK;
+    }
+    const enum err_code code =
+        view->world->builder(view->world, view->projection, STORE_PG, lock, err);
+    return code == ERR_OK ? (*lock)->ops->sole(*lock, err) : code;
+}
+
 static int change(struct view *view, const char *what) {
+    struct model_builder *lock = NULL;
     struct err err = {0};
-    enum err_code code;
+    enum err_code code = keep_rebuilds_away(view, &lock, &err);
 
     view->reader = view->world->reader(view->world, READ_IN_TURN);
-    code = view->reader->ops->open(view->reader, &err);
+    code = code == ERR_OK ? view->reader->ops->open(view->reader, &err) : code;
     if (code == ERR_OK) {
         code = each_store(view, &err);
     }
     view->reader->ops->free(view->reader);
+    if (lock != NULL) {
+        lock->ops->free(lock);
+    }
     if (code != ERR_OK) {
         return command_failed(what, &err);
     }

@@ -40,6 +40,7 @@ struct shared {
 /* One projection's state in one thread. */
 struct builder_lane {
     const struct projection *projection;
+    struct projection_sink *adviser; /* where no way leads to PostgreSQL: it tells of voids, too */
     struct fold fold;
     struct builder_lane *judge;   /* whose verdicts count: its own, or those of one before it that
                                      can't judge differently */
@@ -158,23 +159,21 @@ static enum err_code flush_merged(struct bulk_thread *t, size_t lane_index, int3
     return code;
 }
 
-static enum err_code set_checkpoint(const struct way *way, int32_t partition, int64_t next,
+/* With what was declared void and left out: the store may have lost it, or never heard of it. */
+static enum err_code set_checkpoint(const struct way *way, const struct fold *fold, int64_t next,
                                     struct err *err) {
     struct sink_checkpoint after = way->target->at;
 
     after.next = next;
-    const struct sink_batch batch = {
-        .partition = partition, .expected = way->target->at, .next = after};
+    const struct sink_batch batch = {.partition = fold->partition,
+                                     .expected = way->target->at,
+                                     .next = after,
+                                     .voids = fold->voids,
+                                     .void_count = fold->void_count};
     return way->sink->ops->apply(way->sink, &batch, err);
 }
 
 /* --- records --- */
-
-static void decode_all(struct bulk_thread *t, const struct aggregate *aggregate, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        decode_record(&t->records[i], aggregate, &t->scratch, &t->decoded[i]);
-    }
-}
 
 static enum err_code judge_batch(struct bulk_thread *t, struct builder_lane *lane, size_t count,
                                  struct err *err) {
@@ -237,10 +236,11 @@ static enum err_code apply_batch(struct bulk_thread *t, int32_t partition, size_
     enum err_code code = ERR_OK;
 
     for (size_t l = 0; code == ERR_OK && l < t->lane_count; l++) {
-        if (t->lanes[l].projection->aggregate != decoded_for) {
-            decoded_for = t->lanes[l].projection->aggregate;
-            decode_all(t, decoded_for, count);
+        const struct aggregate *aggregate = t->lanes[l].projection->aggregate;
+        for (size_t i = 0; aggregate != decoded_for && i < count; i++) {
+            decode_record(&t->records[i], aggregate, &t->scratch, &t->decoded[i]);
         }
+        decoded_for = aggregate;
         code = fold_batch(t, l, partition, count, err);
     }
     return code;
@@ -290,18 +290,22 @@ static void choose_judges(struct bulk_thread *t) {
     }
 }
 
+/* What any store knows to be void is void in all. */
 static enum err_code begin_folds(struct bulk_thread *t, int32_t partition, struct err *err) {
+    const struct sink_checkpoint none = {.next = SINK_NO_CHECKPOINT};
     enum err_code code = ERR_OK;
 
-    for (size_t l = 0; l < t->lane_count; l++) {
-        fold_clear(&t->lanes[l].fold);
-        t->lanes[l].fold.partition = partition;
+    for (size_t l = 0; code == ERR_OK && l < t->lane_count; l++) {
+        struct builder_lane *lane = &t->lanes[l];
+        fold_clear(&lane->fold);
+        lane->fold.partition = partition;
+        if (lane->adviser != NULL) {
+            code = fold_load(&lane->fold, lane->adviser, &none, false, err);
+        }
     }
     for (size_t w = 0; code == ERR_OK && w < t->way_count; w++) {
-        struct fold *fold = &t->lanes[t->ways[w].lane].fold;
-        if (w == 0 || t->ways[w - 1].lane != t->ways[w].lane) {
-            code = fold_load(fold, t->ways[w].sink, &t->ways[w].target->at, false, err);
-        }
+        const struct way *way = &t->ways[w];
+        code = fold_load(&t->lanes[way->lane].fold, way->sink, &way->target->at, false, err);
     }
     choose_judges(t);
     return code;
@@ -335,7 +339,7 @@ static enum err_code build_partition(struct bulk_thread *t, struct err *err) {
         code = flush_merged(t, l, partition, err);
     }
     for (size_t w = 0; code == ERR_OK && w < t->way_count; w++) {
-        code = set_checkpoint(&t->ways[w], partition, end, err);
+        code = set_checkpoint(&t->ways[w], &t->lanes[t->ways[w].lane].fold, end, err);
     }
     return code;
 }
@@ -346,6 +350,7 @@ static enum err_code open_way(struct bulk_thread *t, const struct rebuild_target
                               struct err *err) {
     const struct world *world = t->shared->options->world;
     struct way *way = &t->ways[t->way_count++];
+    enum err_code code = ERR_OK;
 
     way->target = target;
     if (t->lane_count == 0 || t->lanes[t->lane_count - 1].projection != target->projection) {
@@ -356,10 +361,15 @@ static enum err_code open_way(struct bulk_thread *t, const struct rebuild_target
         lane->emitter = emitter_new(1);
         lane->judgements = mem_array(BATCH, sizeof(lane->judgements[0]));
         lane->parked = mem_array(BATCH + 1, sizeof(lane->parked[0]));
+        if (target->store != STORE_PG && (projection_stores(target->projection) & STORE_PG)) {
+            code = world->sink(world, target->projection, STORE_PG, SINK_LIVE, NULL, &lane->adviser,
+                               err);
+        }
     }
     way->lane = t->lane_count - 1;
-    enum err_code code =
-        world->sink(world, target->projection, target->store, SINK_BUILD, NULL, &way->sink, err);
+    code = code == ERR_OK ? world->sink(world, target->projection, target->store, SINK_BUILD, NULL,
+                                        &way->sink, err)
+                          : code;
     for (size_t i = 0; code == ERR_OK && i < target->projection->table_count; i++) {
         if (target->projection->tables[i]->stores & target->store) {
             code = target->builder->ops->load(target->builder, target->projection->tables[i],
@@ -416,6 +426,9 @@ static void close_thread(struct bulk_thread *t) {
         }
     }
     for (size_t l = 0; l < t->lane_count; l++) {
+        if (t->lanes[l].adviser != NULL) {
+            t->lanes[l].adviser->ops->free(t->lanes[l].adviser);
+        }
         fold_release(&t->lanes[l].fold);
         merged_release(&t->lanes[l].merged);
         emitter_free(t->lanes[l].emitter);
@@ -457,11 +470,9 @@ static enum err_code end_ways(struct bulk_thread *t, struct err *err) {
 
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {
         for (size_t w = 0; code == ERR_OK && w < t->way_count; w++) {
-            if (t->ways[w].target->store != order[i]) {
-                continue;
-            }
-            code = end_way(&t->ways[w], err);
-            if (code == ERR_OK) {
+            const bool its_turn = t->ways[w].target->store == order[i];
+            code = its_turn ? end_way(&t->ways[w], err) : ERR_OK;
+            if (its_turn && code == ERR_OK) {
                 leave_target(t->shared, w);
             }
         }

@@ -189,6 +189,19 @@ static void forget_parked(struct sink_mem *self, struct str stream_id) {
     self->parked_count = left;
 }
 
+static void keep_void(struct sink_mem *self, int32_t partition, const struct void_range *range) {
+    size_t i = 0;
+
+    while (i < self->void_count &&
+           (self->voids[i].partition != partition || self->voids[i].first != range->first ||
+            !str_eq(str_from(self->voids[i].stream), range->stream_id))) {
+        i++;
+    }
+    self->void_count += i == self->void_count;
+    self->voids[i] = (struct kept_void){partition, "", range->first, range->last};
+    (void)!str_copy(self->voids[i].stream, sizeof(self->voids[i].stream), range->stream_id);
+}
+
 static bool refuses(const struct sink_mem *self, const struct sink_batch *batch) {
     for (size_t i = 0; i < batch->row_count; i++) {
         if (self->refused[0] != '\0' &&
@@ -229,10 +242,7 @@ static void keep(struct sink_mem *self, const struct sink_batch *batch) {
         keep_parked(self, batch->partition, &batch->parked[i]);
     }
     for (size_t i = 0; i < batch->void_count; i++) {
-        struct kept_void *kept = &self->voids[self->void_count++];
-        *kept =
-            (struct kept_void){batch->partition, "", batch->voids[i].first, batch->voids[i].last};
-        (void)!str_copy(kept->stream, sizeof(kept->stream), batch->voids[i].stream_id);
+        keep_void(self, batch->partition, &batch->voids[i]);
     }
     if (checkpoint_exists(&batch->next)) {
         self->checkpoints[batch->partition] = batch->next;

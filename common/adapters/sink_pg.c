@@ -81,7 +81,9 @@ static const struct pg_statement fixed[FIXED_STATEMENTS] = {
              " ON CONFLICT DO NOTHING"},
     {"void", "INSERT INTO daybook.void_versions (projection, topic_partition, stream_id,"
              " first_version, last_version) SELECT $1, $2::integer, * FROM unnest($3::text[],"
-             " $4::bigint[], $5::bigint[]) ON CONFLICT DO NOTHING"},
+             " $4::bigint[], $5::bigint[]) ON CONFLICT (projection, stream_id, first_version)"
+             " DO UPDATE SET last_version = greatest(excluded.last_version,"
+             " void_versions.last_version)"},
 };
 
 /*

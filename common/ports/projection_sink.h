@@ -81,7 +81,9 @@ struct sink_batch {
     size_t released_count;
     const struct parked_event *parked;
     size_t parked_count;
-    const struct void_range *voids; /* to be remembered */
+    /* To be remembered. One that begins where a known one does takes its place; it is as long, or
+     * longer. */
+    const struct void_range *voids;
     size_t void_count;
 };
 

@@ -269,6 +269,14 @@ EACH_ADAPTER(parked_events_are_kept_in_order_until_they_are_released) {
     look(sink);
     cr_assert_eq(seen.streams, 0);
     cr_assert_eq(seen.voids, 2);
+    /* Who tells it again doesn't double it. */
+    batch.released_count = 0;
+    cr_assert_eq(apply_batch(sink, &batch), ERR_OK);
+    const struct void_range longer = {id, 2, 5};
+    batch.voids = &longer;
+    cr_assert_eq(apply_batch(sink, &batch), ERR_OK);
+    look(sink);
+    cr_assert_eq(seen.voids, 4);
 }
 
 EACH_ADAPTER(rows_without_a_checkpoint_fill_a_store_that_has_none) {

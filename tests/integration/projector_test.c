@@ -2,7 +2,6 @@
  * done by hand, rebuilds while reads go on, a fourth projection, a raised version. */
 #include <criterion/criterion.h>
 #include <libpq-fe.h>
-#include <librdkafka/rdkafka.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,8 +11,10 @@
 
 #include "../support/environment.h"
 #include "../support/event_log.h"
+#include "../support/held_rebuild.h"
 #include "../support/http_client.h"
 #include "../support/shell.h"
+#include "../support/topic.h"
 #include "common/base/hash.h"
 
 #define GATEWAY "DAYBOOK_TEST_GATEWAY"
@@ -73,34 +74,7 @@ static bool all_is_verified(void *arg) {
     return command("verify") == 0;
 }
 
-/* --- a record that the relay would never write --- */
-
-static void inject(const char *id, int version, const char *payload) {
-    char text[512];
-    char number[16];
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
-
-    (void)rd_kafka_conf_set(conf, "bootstrap.servers",
-                            stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"), text, sizeof(text));
-    rd_kafka_t *kafka = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof(text));
-    cr_assert_not_null(kafka, "%s", text);
-    (void)snprintf(number, sizeof(number), "%d", version);
-    const int32_t partition = hash_kafka_partition(str_from(id), 6);
-    const rd_kafka_resp_err_t error = rd_kafka_producev(
-        kafka, RD_KAFKA_V_TOPIC("account-events"), RD_KAFKA_V_PARTITION(partition),
-        RD_KAFKA_V_KEY(id, strlen(id)),
-        RD_KAFKA_V_VALUE((void *)(uintptr_t)payload, strlen(payload)),
-        RD_KAFKA_V_HEADER("aggregate_type", "account", -1),
-        RD_KAFKA_V_HEADER("ce_type", "MoneyDeposited", -1),
-        RD_KAFKA_V_HEADER("ce_id", "01890000-0000-7000-8000-000000000000", -1),
-        RD_KAFKA_V_HEADER("ce_time", "2026-01-31T12:00:00.000001Z", -1),
-        RD_KAFKA_V_HEADER("version", number, -1), RD_KAFKA_V_HEADER("position", "0", -1),
-        RD_KAFKA_V_HEADER("schema_version", "1", -1), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-        RD_KAFKA_V_END);
-    cr_assert_eq(error, RD_KAFKA_RESP_ERR_NO_ERROR);
-    cr_assert_eq(rd_kafka_flush(kafka, 10000), RD_KAFKA_RESP_ERR_NO_ERROR);
-    rd_kafka_destroy(kafka);
-}
+/* --- records that the relay would never write --- */
 
 struct listing {
     const char *id;
@@ -165,7 +139,7 @@ Test(projector, poison_parks_its_stream_until_it_is_discarded) {
     bool degraded = true;
 
     cr_assert(is_at(id, 1, 5000));
-    inject(id, 2, "{\"amount_minor\":");
+    topic_append_event(id, 2, "{\"amount_minor\":");
     deposit(id, 2); /* the real versions 2 and 3 wait behind it */
     deposit(other, 1);
     cr_assert(is_at(other, 2, 5000), "another stream is held up");
@@ -201,7 +175,7 @@ Test(projector, a_gap_parks_its_stream_until_it_is_given_up) {
     const char *id = open_account("gap");
 
     cr_assert(is_at(id, 1, 5000));
-    inject(id, 4, "{\"amount_minor\":100,\"balance_minor\":300,\"currency\":\"USD\"}");
+    topic_append_event(id, 4, "{\"amount_minor\":100,\"balance_minor\":300,\"currency\":\"USD\"}");
     expect_parked(id, 5);
     for_all_projections("discard", id); /* versions 2 and 3 are given up */
     cr_assert(is_at(id, 4, 5000));
@@ -426,22 +400,18 @@ Test(projector, a_killed_rebuild_leaves_the_live_model_and_can_be_run_again) {
     expect_command("verify");
 }
 
-static bool is_building(void *arg) {
-    (void)arg;
-    return atoi(read_model_sql("SELECT count(DISTINCT projection) FROM daybook.checkpoints WHERE"
-                               " stage = 'build'")) == 3;
-}
-
 /* Stopped for so long that the server has ended its sessions, and with them its lock. */
-Test(projector, a_rebuild_that_is_resumed_after_its_lock_went_leaves_the_model_alone) {
+static void resume_after_its_lock_went(enum held_at point) {
     const char *id = open_account("resumed");
     int status = 0;
 
     deposit(id, 1);
+    struct held_rebuild *held = rebuild_hold(point);
     const pid_t pid = projector_start_rebuild();
-    cr_assert(eventually(is_building, NULL, 10000));
+    rebuild_await_held(held);
     cr_assert_eq(kill(pid, SIGSTOP), 0);
     end_rebuilds_sessions();
+    rebuild_let_go(held);
     expect_command("rebuild all");
     deposit(id, 1);
     (void)kill(pid, SIGCONT);
@@ -450,6 +420,14 @@ Test(projector, a_rebuild_that_is_resumed_after_its_lock_went_leaves_the_model_a
     cr_assert(is_at(id, 3, 5000));
     expect_command("verify");
     expect_command("rebuild all");
+}
+
+Test(projector, a_rebuild_that_is_resumed_after_its_lock_went_leaves_the_model_alone) {
+    resume_after_its_lock_went(HELD_WITH_PLACES);
+}
+
+Test(projector, a_rebuild_that_is_resumed_at_its_switch_leaves_the_model_alone) {
+    resume_after_its_lock_went(HELD_AT_SWITCHING);
 }
 
 /* More accounts in each partition than a batch has rows. */

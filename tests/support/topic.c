@@ -2,10 +2,14 @@
 
 #include <criterion/criterion.h>
 #include <librdkafka/rdkafka.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 
+#include "common/base/hash.h"
 #include "environment.h"
 
-enum { WAIT_MS = 15000 };
+enum { WAIT_MS = 15000, PARTITIONS = 6 };
 
 static rd_kafka_t *client(rd_kafka_type_t type) {
     char text[256];
@@ -96,6 +100,28 @@ void topic_append_foreign(const char *topic, int partition) {
     cr_assert_eq(rd_kafka_producev(kafka, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition),
                                    RD_KAFKA_V_KEY("k", 1), RD_KAFKA_V_END),
                  RD_KAFKA_RESP_ERR_NO_ERROR);
+    flush(kafka);
+}
+
+void topic_append_event(const char *stream, int version, const char *payload) {
+    rd_kafka_t *kafka = client(RD_KAFKA_PRODUCER);
+    char number[16];
+
+    (void)snprintf(number, sizeof(number), "%d", version);
+    cr_assert_eq(
+        rd_kafka_producev(kafka, RD_KAFKA_V_TOPIC("account-events"),
+                          RD_KAFKA_V_PARTITION(hash_kafka_partition(str_from(stream), PARTITIONS)),
+                          RD_KAFKA_V_KEY(stream, strlen(stream)),
+                          RD_KAFKA_V_VALUE((void *)(uintptr_t)payload, strlen(payload)),
+                          RD_KAFKA_V_HEADER("aggregate_type", "account", -1),
+                          RD_KAFKA_V_HEADER("ce_type", "MoneyDeposited", -1),
+                          RD_KAFKA_V_HEADER("ce_id", "01890000-0000-7000-8000-000000000000", -1),
+                          RD_KAFKA_V_HEADER("ce_time", "2026-01-31T12:00:00.000001Z", -1),
+                          RD_KAFKA_V_HEADER("version", number, -1),
+                          RD_KAFKA_V_HEADER("position", "0", -1),
+                          RD_KAFKA_V_HEADER("schema_version", "1", -1),
+                          RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END),
+        RD_KAFKA_RESP_ERR_NO_ERROR);
     flush(kafka);
 }
 

@@ -11,6 +11,9 @@ void topic_make_anew(const char *topic, int partitions);
 void topic_set(const char *topic, const char *name, const char *value);
 /* Appends a record that is no event. */
 void topic_append_foreign(const char *topic, int partition);
+/* Appends a deposit to the stack's topic as the relay does, but of a version and with a payload
+ * that it may never have. */
+void topic_append_event(const char *stream, int version, const char *payload);
 /* Appends the last record of a partition once more. */
 void topic_repeat_last(const char *topic, int partition);
 /* How many of its partitions this broker leads. */
