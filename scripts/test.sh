@@ -49,6 +49,7 @@ run() { # NAME [JOBS [OPTION…]]: runs a test program and adds up its totals
     if [ "$code" != 0 ] || [ -z "$t" ]; then failed+=("$1"); fi
     # Found when a test's process ends, which Criterion does not look at any more.
     if grep -qa 'ERROR: LeakSanitizer' "$log"; then failed+=("$1 (leaks)"); fi
+    if grep -qa 'exited during its setup or teardown' "$log"; then failed+=("$1 (an end before the end)"); fi
 }
 
 fuzz() { # each fuzzer counts as one test
@@ -73,6 +74,20 @@ observability() { # Prometheus on the stack; the story gives it something to see
     f=${f%% *}
     tested=$((tested + ${p:-0} + ${f:-0})) passed=$((passed + ${p:-0})) failing=$((failing + ${f:-0}))
     if [ "${f:-1}" != 0 ]; then failed+=(observability); fi
+}
+
+read_models() { # after all that was done to the stack, they equal the log; counts as one test
+    local log=$out/tests/verify.log
+    tested=$((tested + 1))
+    if DAYBOOK_KAFKA_BROKERS=$DAYBOOK_TEST_KAFKA_BROKERS DAYBOOK_READ_DATABASE_URL=$DAYBOOK_TEST_PROJECTOR_URL \
+        DAYBOOK_REDIS_URL=$DAYBOOK_TEST_REDIS_PROJECTOR_URL "$DAYBOOK_BIN_DIR/daybook-projector" verify >"$log" 2>&1; then
+        passed=$((passed + 1))
+        grep -a 'differences$' "$log"
+    else
+        failing=$((failing + 1))
+        failed+=("verify (all of it in $log)")
+        head -n 100 "$log"
+    fi
 }
 
 # Criterion itself leaks when it runs tests in parallel, which LeakSanitizer takes for ours.
@@ -108,6 +123,8 @@ if [ "$what" != unit ]; then
                 observability
             fi
         done
+        echo '== verify'
+        read_models
     else
         failed+=(stack)
     fi

@@ -288,11 +288,11 @@ Test(churn, every_row_and_key_equals_the_fold_in_the_end, .fini = end_all) {
     /* First beside the load, which goes on. */
     const int beside = projector_command(output, sizeof(output), NULL, "verify");
     (void)printf("%s", output);
-    cr_expect_eq(beside, 0, "beside the load");
+    cr_expect_eq(beside, 0, "beside the load: %s", output);
     end_load();
     cr_assert(eventually(caught_up, NULL, 60000), "the lag stays");
     const int after = projector_command(output, sizeof(output), NULL, "verify");
     (void)printf("%s", output);
-    cr_assert_eq(after, 0, "differences after %d faults, seed %u", count, churn.seed);
+    cr_assert_eq(after, 0, "differences after %d faults, seed %u: %s", count, churn.seed, output);
     (void)printf("churn: %d faults in %.0f s, no difference\n", count, now_seconds() - begin);
 }

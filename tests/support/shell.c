@@ -55,12 +55,28 @@ static const char *program_path(const char *program) {
     return path;
 }
 
+static void keep(const char *words, const char *output) {
+    char path[256];
+
+    (void)snprintf(path, sizeof(path), "build/%s/logs/verify.log",
+                   stack_environment("DAYBOOK_TEST_STACK"));
+    FILE *file = fopen(path, "ae");
+    cr_assert_not_null(file, "%s", path);
+    (void)fprintf(file, "%s\n%s\n", words, output);
+    (void)fclose(file);
+}
+
 int projector_command(char *output, size_t size, const char *program, const char *words) {
-    return shell(output, size,
-                 "DAYBOOK_KAFKA_BROKERS=$DAYBOOK_TEST_KAFKA_BROKERS "
-                 "DAYBOOK_READ_DATABASE_URL=$DAYBOOK_TEST_PROJECTOR_URL "
-                 "DAYBOOK_REDIS_URL=$DAYBOOK_TEST_REDIS_PROJECTOR_URL '%s' %s 2>&1",
-                 program_path(program), words);
+    const int code = shell(output, size,
+                           "DAYBOOK_KAFKA_BROKERS=$DAYBOOK_TEST_KAFKA_BROKERS "
+                           "DAYBOOK_READ_DATABASE_URL=$DAYBOOK_TEST_PROJECTOR_URL "
+                           "DAYBOOK_REDIS_URL=$DAYBOOK_TEST_REDIS_PROJECTOR_URL '%s' %s 2>&1",
+                           program_path(program), words);
+
+    if (code != 0 && strncmp(words, "verify", strlen("verify")) == 0) {
+        keep(words, output);
+    }
+    return code;
 }
 
 static void add(char **list, size_t *count, const char *name, const char *value) {

@@ -8,7 +8,8 @@
 
 /* Runs a shell line; its standard output (add 2>&1 for both) and exit code. */
 int shell(char *output, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* daybook-projector WORDS… on the stack under test, both streams. `program` NULL: the real one. */
+/* daybook-projector WORDS… on the stack under test, both streams. `program` NULL: the real one.
+ * What a `verify` says that finds something is kept in the stack's logs/verify.log, too. */
 int projector_command(char *output, size_t size, const char *program, const char *words);
 /* A replica with a port of its own, to which the stack's offset is added; variables "NAME=value",
  * NULL ends. */
