@@ -30,6 +30,7 @@ if [ "$what" = unit ]; then
 else
     scripts/packages.sh ensure build run test observability || exit 1
 fi
+rm -f "$out"/tests/*.log # of replicas of earlier runs, too
 targets=()
 for name in $binaries; do targets+=("$out/tests/$name"); done
 make -s -j"$(nproc)" SANITIZE="${SANITIZE:-}" all "${targets[@]}" || exit 1
@@ -74,6 +75,15 @@ observability() { # Prometheus on the stack; the story gives it something to see
     f=${f%% *}
     tested=$((tested + ${p:-0} + ${f:-0})) passed=$((passed + ${p:-0})) failing=$((failing + ${f:-0}))
     if [ "${f:-1}" != 0 ]; then failed+=(observability); fi
+}
+
+sanitizers() { # what they found in the services, which may have gone on after it, or were at their end
+    local log
+    for log in "build/$DAYBOOK_STACK/logs"/*.log "$out/tests"/*.log; do
+        if grep -aEm1 'ERROR: (Address|Leak)Sanitizer|WARNING: ThreadSanitizer|: runtime error: ' "$log"; then
+            failed+=("$log")
+        fi
+    done
 }
 
 read_models() { # after all that was done to the stack, they equal the log; counts as one test
@@ -129,6 +139,7 @@ if [ "$what" != unit ]; then
         failed+=(stack)
     fi
     if [ "${KEEP:-}" != 1 ]; then scripts/stack.sh down; fi
+    if [ -n "$variant" ]; then sanitizers; fi
 fi
 [ ${#failed[@]} = 0 ] || echo "failed: ${failed[*]}"
 echo "$passed passed, $((failing + (${#failed[@]} > 0 && failing == 0 ? 1 : 0))) failed"

@@ -473,12 +473,14 @@ static bool four_is_verified(void *program) {
 }
 
 Test(projector, a_fourth_projection_is_a_file_and_a_line_and_its_version_can_be_raised) {
-    static char program[] = "build/release/tests/daybook-projector-four";
+    char program[512];
     const char *const first[] = {"DAYBOOK_PROJECTIONS=moves", NULL};
     const char *const second[] = {"DAYBOOK_PROJECTIONS=moves", "MOVES_VERSION=10", NULL};
     const char *id = open_account("moves");
     struct expected_moves e = {id, 3, 0};
 
+    (void)snprintf(program, sizeof(program), "%s/../tests/daybook-projector-four",
+                   stack_environment("DAYBOOK_BIN_DIR"));
     (void)read_model_sql(
         "DROP TABLE IF EXISTS daybook.moves; CREATE TABLE daybook.moves (account_id"
         " text PRIMARY KEY, version bigint NOT NULL, moves bigint NOT NULL);"

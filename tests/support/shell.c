@@ -141,6 +141,7 @@ pid_t projector_start_rebuild(void) {
     if (pid != 0) {
         return pid;
     }
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* also when it is stopped */
     (void)setenv("DAYBOOK_KAFKA_BROKERS", stack_environment("DAYBOOK_TEST_KAFKA_BROKERS"), 1);
     (void)setenv("DAYBOOK_READ_DATABASE_URL", stack_environment("DAYBOOK_TEST_PROJECTOR_URL"), 1);
     (void)setenv("DAYBOOK_REDIS_URL", stack_environment("DAYBOOK_TEST_REDIS_PROJECTOR_URL"), 1);
