@@ -26,6 +26,7 @@ struct job {
     struct arena texts;
     struct arena scratch;
     struct consumed_record *records; /* of the first EVENTS_MAX listed */
+    struct decoded *decoded;         /* of each; the rows' texts stand in it */
     size_t record_count;
     struct parked_event *parked; /* what is to be parked again */
     size_t parked_count;
@@ -144,13 +145,13 @@ static enum err_code fold_again(struct job *job, size_t skip, struct err *err) {
     enum err_code code = ERR_OK;
 
     for (size_t i = skip; code == ERR_OK && i < job->record_count; i++) {
-        struct decoded decoded;
+        struct decoded *decoded = &job->decoded[i];
         enum fold_verdict verdict = FOLD_PASSED;
         decode_record(&job->records[i], job->options->projection->aggregate, &job->scratch,
-                      &decoded);
+                      decoded);
         struct parked_event *parked = &job->parked[job->parked_count];
-        code = fold_record(&job->fold, &job->records[i], &decoded, job->emitter, &verdict, parked,
-                           err);
+        code =
+            fold_record(&job->fold, &job->records[i], decoded, job->emitter, &verdict, parked, err);
         if (code == ERR_OK && verdict == FOLD_PARKED) {
             parked->reason =
                 parked->reason.len > 0 ? arena_str(&job->texts, parked->reason) : (struct str){0};
@@ -208,6 +209,7 @@ enum err_code retry_stream(const struct retry_options *options, struct retry_res
     fold_init(&job.fold, options->projection, options->partition, EVENTS_MAX);
     job.emitter = emitter_new(EVENTS_MAX);
     job.records = mem_array(EVENTS_MAX, sizeof(job.records[0]));
+    job.decoded = mem_array(EVENTS_MAX, sizeof(job.decoded[0]));
     arena_init(&job.texts, 65536, INT64_C(1) << 30);
     arena_init(&job.scratch, 4096, SCRATCH_BYTES);
     for (int i = 0; code == ERR_FENCED && i < TRIES; i++) {
@@ -220,6 +222,7 @@ enum err_code retry_stream(const struct retry_options *options, struct retry_res
     arena_release(&job.texts);
     arena_release(&job.scratch);
     mem_free(job.records);
+    mem_free(job.decoded);
     mem_free(job.listed);
     mem_free(job.parked);
     mem_free(rows);
