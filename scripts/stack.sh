@@ -362,7 +362,7 @@ keep_class_archive() { # after a broker has ended
 # An archive of the loaded classes halves the start; a broker makes it when it first ends, and all
 # stacks share it. The JVM checks that it fits and does without when it doesn't.
 kafka_flags() { # ARCHIVE: sets flags
-    flags=(-Xmx512m -Xms128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto
+    flags=(-Xmx512m -Xms192m -Xmn128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto
         -Dorg.slf4j.simpleLogger.defaultLogLevel=warn
         -Dorg.slf4j.simpleLogger.showDateTime=true)
     if [ -f "$1" ]; then
