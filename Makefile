@@ -32,7 +32,7 @@ OPT += $(if $(SANITIZE),-Wno-null-dereference -Wno-maybe-uninitialized)
 CFLAGS_ALL := $(STD) $(WARN) $(OPT) -MMD -MP $(CFLAGS)
 LDFLAGS_ALL := $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -Wl,--as-needed -pthread $(LDFLAGS)
 LIBS := $(REDIS_TLS) -lmicrohttpd -lpq -lrdkafka -lhiredis -lcurl -lcrypto -ljansson -lpthread -lm
-TEST_LIBS := -lcriterion $(LIBS)
+TEST_LIBS = $(CRITERION) $(LIBS)
 # A record is some twenty allocations in librdkafka, kept until it is acknowledged, a read as many in
 # hiredis and libmicrohttpd: jemalloc takes and frees them for a third less of the relay's time and
 # some 6 % of the query API's. (The sanitizers bring an allocator of their own.)
@@ -64,7 +64,11 @@ CONTRACT_SRC := $(call find,tests/contract)
 INTEGRATION_SRC := $(call find,tests/integration)
 E2E_SRC := $(call find,tests/e2e)
 FAULTS_SRC := $(call find,tests/faults)
-THREADS_SRC := $(call find,tests/threads)
+# ThreadSanitizer needs some things in other ways (tests/threads).
+THREADS := $(findstring thread,$(SANITIZE))
+THREADS_OBJ := $(if $(THREADS),$(call obj,$(wildcard tests/threads/*.c)))
+CRITERION_OBJ := $(if $(THREADS),$(THREADS_OBJ) $(call obj,$(wildcard tests/threads/runner/*.c)))
+CRITERION := $(if $(THREADS),,-lcriterion)
 TEST_BIN := $(addprefix $(B)/tests/,unit-pure unit contract integration e2e faults)
 
 all: $(BIN) ## build the four processes
@@ -84,7 +88,7 @@ $(LIB): $(call obj,$(LIB_SRC)) $(JSON_OBJ)
 	@rm -f $@ && ar rcs $@ $^
 
 define process
-$(B)/bin/daybook-$(1): $(B)/obj/$(2)/main.o $(LIB)
+$(B)/bin/daybook-$(1): $(B)/obj/$(2)/main.o $(THREADS_OBJ) $(LIB)
 	@mkdir -p $$(@D)
 	@echo "  LINK    $$@"
 	@$(CC) -o $$@ $$^ $(LDFLAGS_ALL) $(LIBS_$(1)) $(LIBS)
@@ -95,13 +99,13 @@ $(eval $(call process,projector,projector))
 $(eval $(call process,query-api,query-api))
 
 # The domain's tests see the base and the domain only, and link jansson and Criterion alone.
-$(B)/tests/unit-pure: $(call obj,$(UNIT_PURE_SRC)) $(call obj,$(PURE_SRC))
+$(B)/tests/unit-pure: $(call obj,$(UNIT_PURE_SRC)) $(call obj,$(PURE_SRC)) $(CRITERION_OBJ)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
-	@$(CC) -o $@ $^ $(LDFLAGS_ALL) -ljansson -lcriterion -lm
+	@$(CC) -o $@ $^ $(LDFLAGS_ALL) -ljansson $(CRITERION) -lm
 
 define test_binary
-$(B)/tests/$(1): $(call obj,$(2)) $(call obj,$(SUPPORT_SRC)) $(LIB)
+$(B)/tests/$(1): $(call obj,$(2)) $(call obj,$(SUPPORT_SRC)) $(CRITERION_OBJ) $(LIB)
 	@mkdir -p $$(@D)
 	@echo "  LINK    $$@"
 	@$(CC) -o $$@ $$^ $(LDFLAGS_ALL) $(TEST_LIBS)
@@ -121,7 +125,7 @@ $(B)/bench/%: $(B)/obj/tests/bench/%_bench.o $(call obj,$(BENCH_HELPERS)) $(LIB)
 
 # A projector with a fourth projection that exists in the tests alone.
 FOUR := $(B)/tests/daybook-projector-four
-$(FOUR): $(call obj,$(call find,tests/projector_four)) $(B)/obj/projector/main.o $(LIB)
+$(FOUR): $(call obj,$(call find,tests/projector_four)) $(B)/obj/projector/main.o $(THREADS_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
 	@$(CC) -o $@ $^ $(LDFLAGS_ALL) $(LIBS)

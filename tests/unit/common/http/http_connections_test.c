@@ -28,7 +28,7 @@ enum {
 #define GET_NOW "GET /now/a" HOST "\r\n"
 #define OK "HTTP/1.1 200"
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 static const bool sanitized = true;
 #else
 static const bool sanitized = false;

@@ -38,11 +38,10 @@ struct traffic {
 
 static void *produce(void *arg) {
     struct traffic *traffic = arg;
-    static size_t numbers[1000];
+    static char items[1000];
 
     for (size_t i = 0; i < 1000; i++) {
-        numbers[i] = 1;
-        while (!queue_try_push(traffic->queue, &numbers[i])) {
+        while (!queue_try_push(traffic->queue, &items[i])) {
             usleep(100);
         }
     }
