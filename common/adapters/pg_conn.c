@@ -275,14 +275,12 @@ static enum err_code lost(struct pg_conn *conn, const char *statement, struct er
     return code;
 }
 
-static bool is_success(const PGresult *result) {
-    return PQresultStatus(result) == PGRES_TUPLES_OK || PQresultStatus(result) == PGRES_COMMAND_OK;
-}
-
 /* What a statement's last result says: ERR_OK, or what went wrong. */
 static enum err_code judge(struct pg_conn *conn, const char *statement, const PGresult *result,
                            struct err *err) {
-    if (is_success(result)) {
+    const ExecStatusType status = PQresultStatus(result);
+
+    if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK) {
         return ERR_OK;
     }
     /* An error from a session that ended with it (a shutdown) doesn't prove that nothing was done.
@@ -300,26 +298,19 @@ static enum err_code judge(struct pg_conn *conn, const char *statement, const PG
     return code;
 }
 
-static enum err_code enter_pipeline(struct pg_conn *conn, struct err *err) {
-    const enum err_code code = pg_conn_ensure(conn, err);
-
-    if (code == ERR_OK && !PQenterPipelineMode(conn->pg)) {
-        return err_set(err, ERR_UNAVAILABLE, "postgresql: no pipeline mode");
-    }
-    return code;
-}
-
 enum err_code pg_conn_send(struct pg_conn *conn, const char *statement,
                            const struct pg_param *params, size_t param_count, bool binary_result,
                            struct err *err) {
     enum err_code code = ERR_OK;
 
-    assert(conn->added == 0);
     if (conn->in_flight > 0 && conn->pg == NULL) {
         return err_set(err, ERR_UNAVAILABLE, "postgresql: the connection was lost");
     }
     if (conn->in_flight == 0) {
-        code = enter_pipeline(conn, err);
+        code = pg_conn_ensure(conn, err);
+        if (code == ERR_OK && !PQenterPipelineMode(conn->pg)) {
+            code = err_set(err, ERR_UNAVAILABLE, "postgresql: no pipeline mode");
+        }
         conn->in_flight_us = clock_monotonic_us();
     }
     if (code == ERR_OK) {
@@ -343,18 +334,7 @@ static void land(struct pg_conn *conn) {
 
 enum read_end { READ_DONE, READ_AGAIN, READ_BROKEN };
 
-/* The answer to one more of the statements before the sync. */
-static void take_result(struct pg_conn *conn, PGresult *result) {
-    if (conn->received != NULL && !is_success(conn->received)) {
-        PQclear(result); /* of one behind the failure: it was not run */
-        return;
-    }
-    PQclear(conn->received);
-    conn->received = result;
-    conn->answered++;
-}
-
-/* Reads on until the oldest sync; READ_AGAIN: it has not come by wait_until_us. */
+/* Reads on until the oldest statement's end; READ_AGAIN: it has not come by wait_until_us. */
 static enum read_end read_to_sync(struct pg_conn *conn, int64_t wait_until_us) {
     const int64_t deadline_us = conn->in_flight_us + conn->options.statement_timeout_ms * 1000;
     const int64_t until_us = wait_until_us < deadline_us ? wait_until_us : deadline_us;
@@ -376,7 +356,8 @@ static enum read_end read_to_sync(struct pg_conn *conn, int64_t wait_until_us) {
             }
             ended = result == NULL;
             if (result != NULL) {
-                take_result(conn, result);
+                PQclear(conn->received);
+                conn->received = result;
             }
             continue;
         }
@@ -418,40 +399,6 @@ enum err_code pg_conn_receive(struct pg_conn *conn, const char *statement, int64
     } else {
         PQclear(conn->received);
     }
-    conn->received = NULL;
-    land(conn);
-    return code;
-}
-
-enum err_code pg_conn_add(struct pg_conn *conn, const char *statement,
-                          const struct pg_param *params, size_t param_count, struct err *err) {
-    assert(conn->in_flight == 0);
-    enum err_code code = conn->added == 0 ? enter_pipeline(conn, err) : ERR_OK;
-
-    if (code == ERR_OK) {
-        code = send_statement(conn, statement, params, param_count, true, err);
-    }
-    conn->added = code == ERR_OK ? conn->added + 1 : 0;
-    return code;
-}
-
-enum err_code pg_conn_commit(struct pg_conn *conn, size_t *failed, struct err *err) {
-    const char *const what = "a transaction";
-    enum err_code code = ERR_OK;
-
-    assert(conn->added > 0);
-    *failed = conn->added;
-    conn->added = 0;
-    conn->answered = 0;
-    conn->in_flight = 1;
-    conn->in_flight_us = clock_monotonic_us();
-    if (!PQpipelineSync(conn->pg) || read_to_sync(conn, INT64_MAX) != READ_DONE) {
-        code = lost(conn, what, err);
-    } else if (!is_success(conn->received)) {
-        *failed = conn->answered - 1;
-        code = judge(conn, what, conn->received, err);
-    }
-    PQclear(conn->received);
     conn->received = NULL;
     land(conn);
     return code;

@@ -48,9 +48,7 @@ struct pg_conn {
     uint64_t connects;
     size_t in_flight;     /* sent by pg_conn_send and not received */
     int64_t in_flight_us; /* since when the oldest of them is waited for */
-    PGresult *received;   /* of the oldest, until its end has come; of several, the first failure */
-    size_t answered;      /* statements up to that one */
-    size_t added;         /* by pg_conn_add, and not sent off by pg_conn_commit */
+    PGresult *received;   /* of the oldest, until its end has come */
 };
 
 struct pg_param {
@@ -93,20 +91,6 @@ MUST_CHECK enum err_code pg_conn_send(struct pg_conn *conn, const char *statemen
 MUST_CHECK enum err_code pg_conn_receive(struct pg_conn *conn, const char *statement,
                                          int64_t wait_until_us, bool *done, PGresult **result,
                                          struct err *err);
-/*
- * A transaction in one round trip: prepared statements, one after the other, then its end (pipeline
- * mode again: what stands before a sync is one transaction). One that fails takes all of them back,
- * and those behind it are not run; so what has to hold must be a statement's error. Answers are not
- * kept.
- *
- * pg_conn_add: not ERR_OK: as pg_conn_send, and there is no transaction any more.
- * pg_conn_commit: the code of the first that failed, as pg_conn_run gives it; *failed: which, from
- * 0; all of them: the whole. At least one must have been added.
- */
-MUST_CHECK enum err_code pg_conn_add(struct pg_conn *conn, const char *statement,
-                                     const struct pg_param *params, size_t param_count,
-                                     struct err *err);
-MUST_CHECK enum err_code pg_conn_commit(struct pg_conn *conn, size_t *failed, struct err *err);
 /* The same as pg_conn_run, row by row: fn gets each one-row result, which stays this function's. */
 typedef enum err_code pg_row_fn(void *arg, const PGresult *row, struct err *err);
 MUST_CHECK enum err_code pg_conn_stream(struct pg_conn *conn, const char *statement,

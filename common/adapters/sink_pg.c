@@ -1,9 +1,14 @@
 /*
- * One batch, or those of several partitions, is one transaction in one round trip: the checkpoints'
- * compare-and-set first (which locks them in the order of the partitions, so that a second writer
- * of the partition waits and is then refused), then one upsert per table, what is parked. A
- * checkpoint that isn't the expected one is an error of the first statement, so that nothing behind
- * it is done.
+ * One batch, or those of several partitions, is one transaction in one round trip: its statements
+ * are sent without waiting for their answers. The checkpoints' compare-and-set comes first (it
+ * locks them, as a rule in the order of the partitions, so that a second writer waits and is then
+ * refused), then one upsert per table, what is parked, commit. A checkpoint that isn't the expected
+ * one is an error of its statement, which takes the rest back.
+ *
+ * Each statement has a sync of its own, and the transaction is an explicit one: between two of them
+ * PostgreSQL counts the session as idle in transaction and ends it after a while
+ * (idle_in_transaction_session_timeout). Without a sync it would wait for ever for the rest of what
+ * a replica that was stopped in the middle has sent in part, and keep the checkpoints locked.
  */
 #include "common/adapters/sink_pg.h"
 
@@ -16,7 +21,7 @@
 #include "common/base/mem.h"
 
 enum {
-    FIXED_STATEMENTS = 11,
+    FIXED_STATEMENTS = 13,
     STATEMENTS_MAX = FIXED_STATEMENTS + 1 + MODEL_TABLES_MAX,
     ARRAYS = MODEL_COLUMNS_MAX,
 };
@@ -42,6 +47,8 @@ struct sink_pg {
 #define ONE_OF(rows) ALL_OF(rows, "1")
 
 static const struct pg_statement fixed[FIXED_STATEMENTS] = {
+    {"begin", "BEGIN"},
+    {"commit", "COMMIT"},
     {"checkpoints", "SELECT topic_partition, next_offset, version, epoch FROM daybook.checkpoints"
                     " WHERE projection = $1 AND stage = $2"},
     {"none", ONE_OF("(SELECT) AS one WHERE NOT EXISTS (SELECT FROM daybook.checkpoints"
@@ -147,7 +154,7 @@ static enum err_code query(struct sink_pg *self, const char *name, const struct 
 /* One more statement of the batch's transaction. */
 static enum err_code add(struct sink_pg *self, const char *name, const struct pg_param *params,
                          size_t count, struct err *err) {
-    return retriable(pg_conn_add(&self->conn, name, params, count, err), err);
+    return pg_conn_send(&self->conn, name, params, count, true, err);
 }
 
 /* --- reading --- */
@@ -327,7 +334,7 @@ static enum err_code first_advance(struct sink_pg *self, const struct sink_batch
     return add(self, "first_advance", params, ARRAY_LEN(params), err);
 }
 
-/* The first statement: what the batches expect. */
+/* The first statement of the transaction: what the batches expect. */
 static enum err_code compare_and_set(struct sink_pg *self, const struct sink_batch *batches,
                                      size_t count, struct err *err) {
     if (checkpoint_exists(&batches->expected) && checkpoint_exists(&batches->next)) {
@@ -449,11 +456,13 @@ static enum err_code write_exceptions(struct sink_pg *self, const struct sink_ba
     return code;
 }
 
-static enum err_code apply_batches(struct sink_pg *self, const struct sink_batch *batches,
-                                   size_t count, struct err *err) {
-    enum err_code code = compare_and_set(self, batches, count, err);
-    size_t failed = 0;
+static enum err_code send_all(struct sink_pg *self, const struct sink_batch *batches, size_t count,
+                              struct err *err) {
+    enum err_code code = add(self, "begin", NULL, 0, err);
 
+    if (code == ERR_OK) {
+        code = compare_and_set(self, batches, count, err);
+    }
     for (size_t i = 0; code == ERR_OK && i < self->options.projection->table_count; i++) {
         if (self->options.projection->tables[i]->stores & STORE_PG) {
             code = write_table(self, i, batches, count, err);
@@ -462,12 +471,45 @@ static enum err_code apply_batches(struct sink_pg *self, const struct sink_batch
     for (size_t i = 0; code == ERR_OK && i < count; i++) {
         code = write_exceptions(self, &batches[i], err);
     }
-    if (code != ERR_OK) {
-        return code;
+    return code == ERR_OK ? add(self, "commit", NULL, 0, err) : code;
+}
+
+/* Takes the answers. The first failure counts: those behind it are refused for its sake alone, and
+ * the commit is a rollback. *failed: which statement it was, from 0. */
+static enum err_code receive_all(struct sink_pg *self, size_t *failed, struct err *err) {
+    enum err_code code = ERR_OK;
+
+    for (size_t i = 0; self->conn.in_flight > 0; i++) {
+        PGresult *result = NULL;
+        bool done = false;
+        const enum err_code answer =
+            pg_conn_receive(&self->conn, "a statement of a batch", INT64_MAX, &done, &result,
+                            code == ERR_OK ? err : NULL);
+        PQclear(result);
+        if (code == ERR_OK && answer != ERR_OK) {
+            code = answer;
+            *failed = i;
+        }
+    }
+    return code;
+}
+
+static enum err_code apply_batches(struct sink_pg *self, const struct sink_batch *batches,
+                                   size_t count, struct err *err) {
+    enum { COMPARISON = 1 }; /* behind "begin" */
+    struct err lost = {0};
+    size_t failed = 0;
+    const enum err_code sent = send_all(self, batches, count, err);
+    const enum err_code code = receive_all(self, &failed, sent == ERR_OK ? err : &lost);
+
+    if (sent != ERR_OK) {
+        return sent;
+    }
+    if (code == ERR_INVALID && failed == COMPARISON) {
+        return refuse(batches, count, err);
     }
     /* Whether it took effect when no answer came the checkpoints tell, at the next try. */
-    code = retriable(pg_conn_commit(&self->conn, &failed, err), err);
-    return code == ERR_INVALID && failed == 0 ? refuse(batches, count, err) : code;
+    return retriable(code, err);
 }
 
 static enum err_code sink_apply(struct projection_sink *sink, const struct sink_batch *batch,
