@@ -25,7 +25,7 @@ struct attempt {
     struct decoded *decoded; /* count */
     struct row *rows;
     size_t row_count;
-    struct parked_event *parked; /* count, and room for one more */
+    struct parked_event *parked; /* count */
     size_t parked_count;
     /* Counted when the sink has taken it, so that retries aren't. */
     uint64_t applied, repeated;
@@ -39,6 +39,7 @@ struct engine {
     struct stream_head *unknown; /* batch_max */
     struct parked_event *parked; /* batch_max */
     struct row *rows;            /* emitter's capacity */
+    bool apart;                  /* the last step of several partitions met an outage */
     struct attempt attempts[TOPIC_PARTITIONS_MAX];
     struct sink_batch batches[TOPIC_PARTITIONS_MAX];
     struct place *places[TOPIC_PARTITIONS_MAX]; /* NULL: not begun */
@@ -381,7 +382,9 @@ static bool apply_together(struct engine *engine, struct engine_share *shares, s
     for (size_t i = 0; i < n; i++) {
         whose[i]->code = codes[i];
         whose[i]->err = err;
-        if (codes[i] != ERR_OK && codes[i] != ERR_UNAVAILABLE) {
+        if (codes[i] == ERR_UNAVAILABLE) {
+            engine->apart = true;
+        } else if (codes[i] != ERR_OK) {
             whose[i]->code = take_back(engine, engine->attempts[i].place, &whose[i]->err);
         }
     }
@@ -395,17 +398,16 @@ void engine_apply_all(struct engine *engine, struct engine_share *shares, size_t
         shares[i].code = ERR_OK;
         shares[i].err = (struct err){0};
     }
-    if (count > 1 && have_checkpoints(engine, shares, count) &&
+    if (count > 1 && !engine->apart && have_checkpoints(engine, shares, count) &&
         apply_together(engine, shares, count)) {
         return;
     }
-    /* Of a share that was applied nothing is left to do. */
     for (size_t i = 0; i < count; i++) {
         struct engine_share *share = &shares[i];
         if (outage != NULL) {
             share->code = outage->code;
             share->err = outage->err;
-        } else if (share->code == ERR_OK) {
+        } else if (share->code == ERR_OK) { /* does nothing for one that was applied */
             share->code =
                 engine_apply(engine, share->partition, share->records, share->count, &share->err);
         } else if (share->code == ERR_FENCED) {
@@ -415,6 +417,7 @@ void engine_apply_all(struct engine *engine, struct engine_share *shares, size_t
             outage = share;
         }
     }
+    engine->apart = outage != NULL;
 }
 
 enum err_code engine_check(struct engine *engine, const int32_t *partitions, size_t count,
@@ -472,7 +475,7 @@ struct engine *engine_new(const struct engine_options *options) {
     arena_init(&engine->scratch, 4096, DECODE_BYTES_MAX);
     engine->decoded = mem_array(n, sizeof(engine->decoded[0]));
     engine->unknown = mem_array(n, sizeof(engine->unknown[0]));
-    engine->parked = mem_array(n + 1, sizeof(engine->parked[0]));
+    engine->parked = mem_array(n, sizeof(engine->parked[0]));
     engine->rows = mem_array(n * EMITTER_ROWS_PER_EVENT_MAX, sizeof(engine->rows[0]));
     register_metrics(engine);
     return engine;

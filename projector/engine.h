@@ -62,8 +62,9 @@ MUST_CHECK enum err_code engine_apply(struct engine *engine, int32_t partition,
                                       const struct consumed_record *records, size_t count,
                                       struct err *err);
 /* The same for different partitions, ascending, at most batch_max records together, at once; where
- * that fails for a reason that may be one partition's alone, each by itself. Once the sink can't be
- * reached the shares that are left get that code untried. */
+ * that fails for a reason that may be one partition's alone, each by itself; after an outage, too,
+ * when it is tried again, since it may be a lock on one of them. Once the sink can't be reached the
+ * shares that are left get that code untried. */
 void engine_apply_all(struct engine *engine, struct engine_share *shares, size_t count);
 /* Has the sink still what we believe, in all these partitions? ERR_FENCED: not in *changed. */
 MUST_CHECK enum err_code engine_check(struct engine *engine, const int32_t *partitions,

@@ -32,6 +32,8 @@ struct sink_mem {
     bool stored[PARTITIONS_MAX];
     enum err_code fail_code;
     bool fail_after;
+    bool apart;
+    int32_t fail_partition; /* where fail_code strikes; SINK_MEM_ANY: wherever comes first */
     uint64_t steps;
     char refused[TEXT_BYTES];
 };
@@ -212,6 +214,19 @@ static bool refuses(const struct sink_mem *self, const struct sink_batch *batch)
     return false;
 }
 
+static bool have_room(const struct sink_mem *self, const struct sink_batch *batches, size_t count) {
+    size_t rows = self->row_count;
+    size_t parked = self->parked_count;
+    size_t voids = self->void_count;
+
+    for (size_t i = 0; i < count; i++) {
+        rows += batches[i].row_count;
+        parked += batches[i].parked_count;
+        voids += batches[i].void_count;
+    }
+    return rows <= ROWS_MAX && parked <= PARKED_MAX && voids <= PARKED_MAX;
+}
+
 /* ERR_OK: it can be kept. */
 static enum err_code judge(const struct sink_mem *self, const struct sink_batch *batch,
                            struct err *err) {
@@ -220,15 +235,7 @@ static enum err_code judge(const struct sink_mem *self, const struct sink_batch 
     if (!checkpoint_equal(&now, &batch->expected)) {
         return err_set(err, ERR_FENCED, "memory: the checkpoint is not the expected one");
     }
-    if (refuses(self, batch)) {
-        return err_set(err, ERR_INVALID, "memory: refused");
-    }
-    if (self->row_count + batch->row_count > ROWS_MAX ||
-        self->parked_count + batch->parked_count > PARKED_MAX ||
-        self->void_count + batch->void_count > PARKED_MAX) {
-        return err_set(err, ERR_UNAVAILABLE, "memory: full");
-    }
-    return ERR_OK;
+    return refuses(self, batch) ? err_set(err, ERR_INVALID, "memory: refused") : ERR_OK;
 }
 
 static void keep(struct sink_mem *self, const struct sink_batch *batch) {
@@ -250,12 +257,22 @@ static void keep(struct sink_mem *self, const struct sink_batch *batch) {
     }
 }
 
+static enum err_code take_injected(struct sink_mem *self, const struct sink_batch *batch) {
+    const enum err_code code = self->fail_code;
+
+    if (self->fail_partition != SINK_MEM_ANY && self->fail_partition != batch->partition) {
+        return ERR_OK;
+    }
+    self->fail_code = ERR_OK;
+    return code;
+}
+
 static enum err_code apply_batches(struct sink_mem *self, const struct sink_batch *batches,
                                    size_t count, struct err *err) {
-    const enum err_code injected = self->fail_code;
-    enum err_code code = ERR_OK;
+    const enum err_code injected = take_injected(self, batches);
+    enum err_code code =
+        have_room(self, batches, count) ? ERR_OK : err_set(err, ERR_UNAVAILABLE, "memory: full");
 
-    self->fail_code = ERR_OK;
     if (injected != ERR_OK && !self->fail_after) {
         return err_set(err, injected, "injected");
     }
@@ -276,12 +293,17 @@ static enum err_code sink_apply(struct projection_sink *sink, const struct sink_
 
 static enum err_code sink_apply_all(struct projection_sink *sink, const struct sink_batch *batches,
                                     size_t count, enum err_code *codes, struct err *err) {
-    const enum err_code code = apply_batches(self_of(sink), batches, count, err);
+    struct sink_mem *self = self_of(sink);
+    enum err_code told = self->apart ? ERR_OK : apply_batches(self, batches, count, err);
 
     for (size_t i = 0; i < count; i++) {
-        codes[i] = code;
+        codes[i] = told;
+        if (self->apart && told != ERR_UNAVAILABLE) {
+            codes[i] = apply_batches(self, &batches[i], 1, told == ERR_OK ? err : NULL);
+            told = codes[i] != ERR_OK ? codes[i] : told;
+        }
     }
-    return code;
+    return told;
 }
 
 void sink_mem_lose(struct projection_sink *sink) {
@@ -317,6 +339,7 @@ struct projection_sink *sink_mem_new(const struct projection *projection, unsign
     self->base.ops = &ops;
     self->base.store = store;
     self->projection = projection;
+    self->fail_partition = SINK_MEM_ANY;
     return &self->base;
 }
 
@@ -331,6 +354,16 @@ uint64_t sink_mem_steps(const struct projection_sink *sink) {
 void sink_mem_fail_next(struct projection_sink *sink, enum err_code code, bool after) {
     self_of(sink)->fail_code = code;
     self_of(sink)->fail_after = after;
+    self_of(sink)->fail_partition = SINK_MEM_ANY;
+}
+
+void sink_mem_fail_in(struct projection_sink *sink, int32_t partition, enum err_code code) {
+    sink_mem_fail_next(sink, code, false);
+    self_of(sink)->fail_partition = partition;
+}
+
+void sink_mem_apart(struct projection_sink *sink) {
+    self_of(sink)->apart = true;
 }
 
 void sink_mem_refuse(struct projection_sink *sink, const char *key) {

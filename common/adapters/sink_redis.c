@@ -469,35 +469,50 @@ static enum err_code sink_apply(struct projection_sink *sink, const struct sink_
     return code;
 }
 
-/* One script call each, all in one write: one wait instead of one for each. Those behind a lost
- * connection get the code that told of it. */
+/* Of several failures an outage is told before others, which may come of it. */
+static void note(enum err_code *told, struct err *err, enum err_code code, const struct err *why) {
+    if (*told == ERR_OK || (code == ERR_UNAVAILABLE && *told != ERR_UNAVAILABLE)) {
+        *told = code;
+        (void)err_set(err, code, "%s", why->message);
+    }
+}
+
+/* One script call each, all in one write: one wait instead of one for each. */
 static enum err_code sink_apply_all(struct projection_sink *sink, const struct sink_batch *batches,
                                     size_t count, enum err_code *codes, struct err *err) {
     struct sink_redis *self = self_of(sink);
-    enum err_code first = redis_link_ensure(&self->link, err);
+    enum err_code told = redis_link_ensure(&self->link, err);
 
     for (size_t i = 0; i < count; i++) {
+        struct err why = {0};
         codes[i] = ERR_UNAVAILABLE;
-        if (self->link.redis != NULL) {
-            sort_rows(self, &batches[i]);
-            put_batch(self, &batches[i]);
-            codes[i] = redis_link_send(&self->link, first == ERR_OK ? err : NULL);
+        if (self->link.redis == NULL) {
+            continue;
         }
-        first = first == ERR_OK ? codes[i] : first;
+        sort_rows(self, &batches[i]);
+        put_batch(self, &batches[i]);
+        codes[i] = redis_link_send(&self->link, &why);
+        if (codes[i] != ERR_OK) {
+            note(&told, err, codes[i], &why);
+        }
     }
     for (size_t i = 0; i < count; i++) {
         redisReply *reply = NULL;
-        if (codes[i] == ERR_OK && self->link.redis == NULL) {
-            codes[i] = ERR_UNAVAILABLE;
-        } else if (codes[i] == ERR_OK) {
-            struct err *const told = first == ERR_OK ? err : NULL;
-            codes[i] = redis_link_reply(&self->link, &reply, told);
-            codes[i] = codes[i] == ERR_OK ? judge(&batches[i], reply, told) : codes[i];
+        struct err why = {0};
+        if (codes[i] != ERR_OK) {
+            continue;
         }
-        first = first == ERR_OK ? codes[i] : first;
-        freeReplyObject(reply);
+        codes[i] = ERR_UNAVAILABLE;
+        if (self->link.redis != NULL) {
+            codes[i] = redis_link_reply(&self->link, &reply, &why);
+            codes[i] = codes[i] == ERR_OK ? judge(&batches[i], reply, &why) : codes[i];
+            freeReplyObject(reply);
+        }
+        if (codes[i] != ERR_OK) {
+            note(&told, err, codes[i], &why);
+        }
     }
-    return first;
+    return told;
 }
 
 /* --- life --- */

@@ -116,7 +116,8 @@ struct projection_sink_ops {
                                 size_t count, struct err *err);
     enum err_code (*apply)(struct projection_sink *sink, const struct sink_batch *batch,
                            struct err *err);
-    /* The batches of different partitions, ascending; each expects a checkpoint and brings one.
+    /* The batches of different partitions, ascending; each expects a checkpoint and brings one, and
+     * no key stands in two of them.
      * codes[i]: of each. Returns ERR_OK where all are, else one of the others, of which err tells.
      */
     enum err_code (*apply_all)(struct projection_sink *sink, const struct sink_batch *batches,

@@ -398,6 +398,13 @@ static void outage(bool after) {
     }
     cr_assert_eq(cell_of("c", BALANCE), 502);
     cr_assert_eq(counter("daybook_projector_repeats_total"), 0);
+    /* It may have been one partition's: so they went one by one. From now on together again. */
+    const uint64_t made_good = sink_mem_steps(fixture.sink);
+    cr_assert_eq(made_good - steps, after ? 1 : SHARES);
+    share_out(3, 600);
+    engine_apply_all(fixture.engine, shares, SHARES);
+    cr_assert_eq(sink_mem_steps(fixture.sink), made_good + 1);
+    cr_assert_eq(cell_of("c", BALANCE), 602);
 }
 
 Test(engine, an_outage_is_told_to_every_partition) {
@@ -406,4 +413,59 @@ Test(engine, an_outage_is_told_to_every_partition) {
 
 Test(engine, a_step_of_all_partitions_hidden_by_an_outage_is_not_done_twice) {
     outage(true);
+}
+
+/* --- several partitions, in a store where each has a step of its own --- */
+
+Test(engine, beside_a_fenced_partition_the_others_are_applied_once) {
+    begin_shares();
+    sink_mem_apart(fixture.sink);
+    write_elsewhere(1);
+    const uint64_t steps = sink_mem_steps(fixture.sink);
+    share_out(2, 500);
+    engine_apply_all(fixture.engine, shares, SHARES);
+    cr_assert_eq(shares[0].code, ERR_OK);
+    cr_assert_eq(shares[1].code, ERR_FENCED);
+    cr_assert_eq(shares[2].code, ERR_OK);
+    cr_assert_eq(cell_of("b", VERSION), 1, "a zombie has written");
+    cr_assert_eq(cell_of("c", BALANCE), 502);
+    cr_assert_eq(sink_mem_steps(fixture.sink), steps + SHARES, "tried again");
+    cr_assert_eq(counter("daybook_projector_fenced_total"), 1);
+}
+
+Test(engine, beside_a_refused_record_the_others_are_applied_once) {
+    begin_shares();
+    sink_mem_apart(fixture.sink);
+    sink_mem_refuse(fixture.sink, "b");
+    share_out(2, 500);
+    engine_apply_all(fixture.engine, shares, SHARES);
+    for (int32_t p = 0; p < SHARES; p++) {
+        cr_assert_eq(shares[p].code, ERR_OK, "%s", shares[p].err.message);
+        cr_assert_eq(engine_parked_streams(fixture.engine, p), p == 1);
+    }
+    cr_assert_eq(cell_of("c", BALANCE), 502);
+    cr_assert_eq(counter("daybook_projector_repeats_total"), 0);
+}
+
+Test(engine, what_was_applied_before_an_outage_is_not_applied_again) {
+    begin_shares();
+    sink_mem_apart(fixture.sink);
+    sink_mem_fail_in(fixture.sink, 1, ERR_UNAVAILABLE);
+    share_out(2, 500);
+    engine_apply_all(fixture.engine, shares, SHARES);
+    cr_assert_eq(shares[0].code, ERR_OK);
+    cr_assert_eq(shares[1].code, ERR_UNAVAILABLE);
+    cr_assert_eq(shares[2].code, ERR_UNAVAILABLE);
+    cr_assert_eq(engine_position(fixture.engine, 0).next, 2);
+    for (int32_t p = 1; p < SHARES; p++) {
+        cr_assert_eq(cell_of(p == 1 ? "b" : "c", VERSION), 1);
+        cr_assert_eq(begin_at(p), ERR_OK);
+    }
+    const uint64_t steps = sink_mem_steps(fixture.sink);
+    engine_apply_all(fixture.engine, shares, SHARES);
+    cr_assert_eq(sink_mem_steps(fixture.sink), steps + SHARES - 1);
+    cr_assert_eq(cell_of("a", BALANCE), 500);
+    cr_assert_eq(cell_of("b", BALANCE), 501);
+    cr_assert_eq(cell_of("c", BALANCE), 502);
+    cr_assert_eq(counter("daybook_projector_repeats_total"), 0);
 }
