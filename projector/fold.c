@@ -51,13 +51,22 @@ static void load_parked(void *arg, const struct parked_event *first, int64_t cou
     }
 }
 
-void fold_add_void(struct fold *fold, const struct void_range *range) {
+static struct void_range *find_void(const struct fold *fold, const struct void_range *range) {
     for (size_t i = 0; i < fold->void_count; i++) {
         struct void_range *known = &fold->voids[i];
         if (known->first == range->first && str_eq(known->stream_id, range->stream_id)) {
-            known->last = known->last > range->last ? known->last : range->last;
-            return;
+            return known;
         }
+    }
+    return NULL;
+}
+
+void fold_add_void(struct fold *fold, const struct void_range *range) {
+    struct void_range *known = find_void(fold, range);
+
+    if (known != NULL) {
+        known->last = known->last > range->last ? known->last : range->last;
+        return;
     }
     if (fold->void_count % 64 == 0) {
         fold->voids = mem_resize(fold->voids, fold->void_count + 64, sizeof(fold->voids[0]));
@@ -69,7 +78,7 @@ void fold_add_void(struct fold *fold, const struct void_range *range) {
 static void load_void(void *arg, const struct void_range *range) {
     struct loading *loading = arg;
 
-    if (loading->fold->void_count == VOIDS_MAX) {
+    if (loading->fold->void_count >= VOIDS_MAX && find_void(loading->fold, range) == NULL) {
         loading->full = true;
     } else {
         fold_add_void(loading->fold, range);
@@ -83,7 +92,8 @@ enum err_code fold_load(struct fold *fold, struct projection_sink *sink,
     const enum err_code code = sink->ops->read_exceptions(sink, fold->partition, at, &into, err);
 
     return code == ERR_OK && loading.full
-               ? err_set(err, ERR_UNAVAILABLE, "partition %d: too many parked streams to go on",
+               ? err_set(err, ERR_UNAVAILABLE,
+                         "partition %d: too many parked streams or void versions to go on",
                          (int)fold->partition)
                : code;
 }

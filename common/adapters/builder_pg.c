@@ -133,7 +133,8 @@ static enum err_code builder_sole(struct model_builder *builder, struct err *err
     enum err_code code = run(self, "lock", &name, 1, &result, err);
 
     if (code == ERR_OK && PQgetvalue(result, 0, 0)[0] == 0) {
-        code = err_set(err, ERR_CONFLICT, "%s is being rebuilt by another process",
+        code = err_set(err, ERR_CONFLICT,
+                       "%s is being rebuilt, or its parked events are changed, by another process",
                        self->options.projection->name);
     }
     PQclear(result);

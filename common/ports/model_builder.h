@@ -39,9 +39,9 @@ struct model_builder;
 
 struct model_builder_ops {
     const char *name;
-    /* Keeps others from rebuilding this projection, in whatever store, as long as this builder and
-     * its connection live. ERR_CONFLICT: another does. NULL: the store has no such lock. Before
-     * begin, and where another store is rebuilt without it. */
+    /* Keeps others from rebuilding this projection or changing its parked events, in whatever
+     * store, as long as this builder and its connection live. ERR_CONFLICT: another does. NULL: the
+     * store has no such lock. Before begin, and where another store is rebuilt without it. */
     enum err_code (*sole)(struct model_builder *builder, struct err *err);
     /* `at`: the claim, which every partition's checkpoint of stage SINK_BUILD now is. */
     enum err_code (*begin)(struct model_builder *builder, int32_t partitions,
