@@ -382,9 +382,7 @@ static bool apply_together(struct engine *engine, struct engine_share *shares, s
     for (size_t i = 0; i < n; i++) {
         whose[i]->code = codes[i];
         whose[i]->err = err;
-        if (codes[i] == ERR_UNAVAILABLE) {
-            engine->apart = true;
-        } else if (codes[i] != ERR_OK) {
+        if (codes[i] != ERR_OK && codes[i] != ERR_UNAVAILABLE) {
             whose[i]->code = take_back(engine, engine->attempts[i].place, &whose[i]->err);
         }
     }

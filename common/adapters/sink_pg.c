@@ -497,10 +497,9 @@ static enum err_code receive_all(struct sink_pg *self, size_t *failed, struct er
 static enum err_code apply_batches(struct sink_pg *self, const struct sink_batch *batches,
                                    size_t count, struct err *err) {
     enum { COMPARISON = 1 }; /* behind "begin" */
-    struct err lost = {0};
     size_t failed = 0;
     const enum err_code sent = send_all(self, batches, count, err);
-    const enum err_code code = receive_all(self, &failed, sent == ERR_OK ? err : &lost);
+    const enum err_code code = receive_all(self, &failed, sent == ERR_OK ? err : NULL);
 
     if (sent != ERR_OK) {
         return sent;

@@ -132,14 +132,19 @@ static enum err_code seal(const struct build *build) {
     return code;
 }
 
+/* The statements, under a name that no real projector uses. */
+static void use_fresh_name(void) {
+    projection = statements_projection;
+    (void)snprintf(projection_name, sizeof(projection_name), "%s", fresh_id("builder"));
+    projection.name = projection_name;
+}
+
 static void check(unsigned store) {
     struct build old;
     struct build young;
     struct err err = {0};
 
-    projection = statements_projection;
-    (void)snprintf(projection_name, sizeof(projection_name), "%s", fresh_id("builder"));
-    projection.name = projection_name;
+    use_fresh_name();
     begin(&old, store);
     cr_assert_eq(step(&old, 0, SINK_NO_CHECKPOINT), ERR_OK, "rows go in beside the claim");
     if (store == STORE_PG) {
@@ -204,9 +209,7 @@ Test(builder_contract, cleaning_leaves_the_keys_of_a_later_build) {
     struct err err = {0};
     const char *prefix = statements_projection.tables[0]->redis_prefix;
 
-    projection = statements_projection;
-    (void)snprintf(projection_name, sizeof(projection_name), "%s", fresh_id("builder"));
-    projection.name = projection_name;
+    use_fresh_name();
     begin(&old, STORE_REDIS);
     begin(&young, STORE_REDIS);
     cr_assert_gt(young.claim.model, old.claim.model);
@@ -228,9 +231,7 @@ Test(builder_contract, cleaning_takes_the_leftovers_of_all_its_names_and_nothing
     struct err err = {0};
     const char *prefix = statements_projection.tables[0]->redis_prefix;
 
-    projection = statements_projection;
-    (void)snprintf(projection_name, sizeof(projection_name), "%s", fresh_id("builder"));
-    projection.name = projection_name;
+    use_fresh_name();
     begin(&build, STORE_REDIS);
     const long long model = build.claim.model;
     (void)redis_command("RPUSH '{p0}:%s#%lld:clean' x", prefix, model);

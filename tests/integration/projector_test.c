@@ -103,16 +103,6 @@ static void expect_parked(const char *id, int lines) {
     cr_assert(eventually(is_parked, &listing, 20000), "not %d: %s", lines, output);
 }
 
-static void for_all_projections(const char *verb, const char *id) {
-    static const char *const names[] = {"accounts", "statements", "activity"};
-    char words[256];
-
-    for (size_t i = 0; i < 3; i++) {
-        (void)snprintf(words, sizeof(words), "parked %s %s '%s'", verb, names[i], id);
-        expect_command(words);
-    }
-}
-
 static bool is_degraded(void *arg) {
     struct http_answer a = http_get(url_of("DAYBOOK_TEST_PROJECTOR", "/ready"));
     const bool is = a.status == 200 &&
@@ -153,11 +143,11 @@ Test(projector, poison_parks_its_stream_until_it_is_discarded) {
     expect_command("rebuild all");
     expect_parked(id, 5);
     expect_command("verify");
-    for_all_projections("show", id);
+    projector_parked(output, sizeof(output), "show", id);
     cr_assert_not_null(strstr(output, "{\"amount_minor\":"), "%s", output);
-    for_all_projections("retry", id); /* it is poison still */
+    projector_parked(output, sizeof(output), "retry", id); /* it is poison still */
     expect_parked(id, 5);
-    for_all_projections("discard", id);
+    projector_parked(output, sizeof(output), "discard", id);
     expect_parked(id, 0);
     cr_assert(is_at(id, 3, 5000));
     deposit(id, 1);
@@ -177,7 +167,7 @@ Test(projector, a_gap_parks_its_stream_until_it_is_given_up) {
     cr_assert(is_at(id, 1, 5000));
     topic_append_event(id, 4, "{\"amount_minor\":100,\"balance_minor\":300,\"currency\":\"USD\"}");
     expect_parked(id, 5);
-    for_all_projections("discard", id); /* versions 2 and 3 are given up */
+    projector_parked(output, sizeof(output), "discard", id); /* versions 2 and 3 are given up */
     cr_assert(is_at(id, 4, 5000));
     expect_parked(id, 0);
     deposit(id, 1); /* the real version 2: void */

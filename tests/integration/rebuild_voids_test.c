@@ -50,19 +50,6 @@ static void make_gap(char id[96]) {
     cr_assert(eventually(is_parked, id, 20000), "%s", output);
 }
 
-static void discard(const char *projection, const char *id) {
-    char words[256];
-
-    (void)snprintf(words, sizeof(words), "parked discard %s '%s'", projection, id);
-    expect_command(words);
-}
-
-static void discard_everywhere(const char *id) {
-    discard("accounts", id);
-    discard("statements", id);
-    discard("activity", id);
-}
-
 static void begin(void) {
     expect_command("rebuild all");
 }
@@ -78,7 +65,7 @@ Test(rebuild_voids, a_store_that_lost_its_data_learns_them_from_the_other) {
     char id[96];
 
     make_gap(id);
-    discard_everywhere(id);
+    projector_parked(output, sizeof(output), "discard", id);
     cr_assert(is_at(id, 4));
     cr_assert(stack("stop", "projector"));
     (void)redis_command("FLUSHALL");
@@ -108,7 +95,7 @@ Test(rebuild_voids, none_is_declared_while_a_rebuild_is_at_work) {
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the rebuild has failed");
     cr_assert(eventually(is_parked, id, 20000), "%s", output);
-    discard_everywhere(id);
+    projector_parked(output, sizeof(output), "discard", id);
     cr_assert(is_at(id, 4));
     expect_command("verify");
 }

@@ -79,6 +79,16 @@ int projector_command(char *output, size_t size, const char *program, const char
     return code;
 }
 
+void projector_parked(char *output, size_t size, const char *verb, const char *id) {
+    static const char *const names[] = {"accounts", "statements", "activity"};
+    char words[256];
+
+    for (size_t i = 0; i < 3; i++) {
+        (void)snprintf(words, sizeof(words), "parked %s %s '%s'", verb, names[i], id);
+        cr_assert_eq(projector_command(output, size, NULL, words), 0, "%s: %s", words, output);
+    }
+}
+
 static void add(char **list, size_t *count, const char *name, const char *value) {
     char text[1024];
 

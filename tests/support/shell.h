@@ -11,6 +11,10 @@ int shell(char *output, size_t size, const char *format, ...) __attribute__((for
 /* daybook-projector WORDS… on the stack under test, both streams. `program` NULL: the real one.
  * What a `verify` says that finds something is kept in the stack's logs/verify.log, too. */
 int projector_command(char *output, size_t size, const char *program, const char *words);
+/* `parked VERB` of the stream, for all three projections; each must succeed. Output: the last
+ * one's.
+ */
+void projector_parked(char *output, size_t size, const char *verb, const char *id);
 /* A replica with a port of its own, to which the stack's offset is added; variables "NAME=value",
  * NULL ends. */
 pid_t projector_start(const char *program, int port, const char *const *variables);
