@@ -348,9 +348,8 @@ Test(engine, partitions_without_a_checkpoint_are_begun_one_by_one) {
     cr_assert_eq(cell_of("c", VERSION), 1);
 }
 
-/* The one in the middle belongs to another replica by now. */
-static void fence_one(void) {
-    write_elsewhere(1);
+/* The one in the middle belongs to another replica by now, or will soon. */
+static void expect_one_fenced(void) {
     share_out(2, 500);
     engine_apply_all(fixture.engine, shares, SHARES);
     cr_assert_eq(shares[0].code, ERR_OK);
@@ -365,7 +364,8 @@ static void fence_one(void) {
 
 Test(engine, a_fenced_partition_does_not_hold_up_the_others) {
     begin_shares();
-    fence_one();
+    write_elsewhere(1);
+    expect_one_fenced();
 }
 
 Test(engine, a_refused_record_parks_its_stream_in_its_partition_alone) {
@@ -425,9 +425,10 @@ Test(engine, a_step_of_all_partitions_hidden_by_an_outage_is_not_done_twice) {
 Test(engine, beside_a_fenced_partition_the_others_are_applied_once) {
     begin_shares();
     sink_mem_apart(fixture.sink);
+    write_elsewhere(1);
     const uint64_t steps = sink_mem_steps(fixture.sink);
-    fence_one();
-    cr_assert_eq(sink_mem_steps(fixture.sink), steps + 1 + SHARES, "tried again");
+    expect_one_fenced();
+    cr_assert_eq(sink_mem_steps(fixture.sink), steps + SHARES, "tried again");
 }
 
 Test(engine, beside_a_refused_record_the_others_are_applied_once) {
@@ -465,4 +466,140 @@ Test(engine, what_was_applied_before_an_outage_is_not_applied_again) {
     cr_assert_eq(cell_of("b", BALANCE), 501);
     cr_assert_eq(cell_of("c", BALANCE), 502);
     cr_assert_eq(counter("daybook_projector_repeats_total"), 0);
+}
+
+/* --- another replica takes a partition while a refused batch is halved --- */
+
+/* Between the engine and its sink: at the n-th refusal the partition is taken, at once (the engine
+ * reads the checkpoint next) or when that was read (the engine writes next). */
+static struct {
+    const struct projection_sink_ops *real;
+    struct projection_sink_ops ops;
+    int32_t partition;
+    int refusals; /* still to come */
+    bool after_reading;
+} thief;
+
+static void take_partition(void) {
+    fixture.sink->ops = thief.real;
+    write_elsewhere(thief.partition);
+}
+
+static void count_refusal(enum err_code code) {
+    if (code == ERR_INVALID && --thief.refusals == 0 && !thief.after_reading) {
+        take_partition();
+    }
+}
+
+static enum err_code apply_watched(struct projection_sink *sink, const struct sink_batch *batch,
+                                   struct err *err) {
+    const enum err_code code = thief.real->apply(sink, batch, err);
+
+    count_refusal(code);
+    return code;
+}
+
+static enum err_code apply_all_watched(struct projection_sink *sink,
+                                       const struct sink_batch *batches, size_t n,
+                                       enum err_code *codes, struct err *err) {
+    const enum err_code code = thief.real->apply_all(sink, batches, n, codes, err);
+
+    count_refusal(code);
+    return code;
+}
+
+/* What is read behind the checkpoint. */
+static enum err_code read_watched(struct projection_sink *sink, int32_t partition,
+                                  const struct sink_checkpoint *at,
+                                  const struct sink_exceptions *into, struct err *err) {
+    const enum err_code code = thief.real->read_exceptions(sink, partition, at, into, err);
+
+    if (thief.refusals == 0 && partition == thief.partition) {
+        take_partition();
+    }
+    return code;
+}
+
+static void steal(int32_t partition, int refusals, bool after_reading) {
+    thief.real = fixture.sink->ops;
+    thief.ops = *thief.real;
+    thief.ops.apply = apply_watched;
+    thief.ops.apply_all = apply_all_watched;
+    thief.ops.read_exceptions = read_watched;
+    thief.partition = partition;
+    thief.refusals = refusals;
+    thief.after_reading = after_reading;
+    fixture.sink->ops = &thief.ops;
+}
+
+static void begin_anew(void) {
+    tear_down();
+    count = 0;
+    set_up();
+}
+
+/* Where the replica that took the partition has left it, and nothing parked. */
+static void expect_left_alone(int32_t partition, int64_t next) {
+    struct sink_checkpoint at;
+
+    cr_assert_eq(fixture.sink->ops, thief.real, "the partition was not taken");
+    cr_assert_eq(sink_read_checkpoint(fixture.sink, partition, &at, NULL), ERR_OK);
+    cr_assert_eq(at.next, next, "a zombie has moved the checkpoint");
+    cr_assert_eq(counter("daybook_projector_events_parked_total"), 0);
+    cr_assert_eq(counter("daybook_projector_fenced_total"), 1);
+}
+
+/* Of a2 a3 a4 b1 b2 b1 is refused: so all are, then a2 a3 are taken, a4 b1 b2 refused, a4 taken, b1
+ * b2 refused, b1 refused. */
+static void steal_while_halving(bool after_reading) {
+    static const int64_t applied[] = {1, 3, 4, 4}; /* up to the n-th refusal, with a1 */
+
+    for (int n = 0; n < 4; n++) {
+        begin_anew();
+        record("a", 1, 0);
+        cr_assert_eq(apply_from(0), ERR_OK);
+        sink_mem_refuse(fixture.sink, "b");
+        for (int64_t version = 2; version <= 4; version++) {
+            record("a", version, 10 * version);
+        }
+        record("b", 1, 0);
+        record("b", 2, 80);
+        steal(0, n + 1, after_reading);
+        cr_assert_eq(apply_from(1), ERR_FENCED);
+        expect_left_alone(0, applied[n] + 5);
+        cr_assert_eq(cell_of("a", VERSION), applied[n]);
+        cr_assert_eq(cell_of("b", VERSION), -1);
+        cr_assert_eq(counter("daybook_projector_events_applied_total"), applied[n]);
+    }
+}
+
+Test(engine, a_partition_that_is_taken_while_a_batch_is_halved_is_fenced) {
+    steal_while_halving(false);
+}
+
+Test(engine, a_partition_that_is_taken_before_a_half_is_written_is_fenced) {
+    steal_while_halving(true);
+}
+
+/* The step of all is refused, then the one partition's own. */
+static void steal_one_of_several(bool after_reading) {
+    for (int n = 0; n < 4; n++) {
+        begin_anew();
+        begin_shares();
+        if (n >= 2) {
+            sink_mem_apart(fixture.sink);
+        }
+        sink_mem_refuse(fixture.sink, "b");
+        steal(1, 1 + n % 2, after_reading);
+        expect_one_fenced();
+        expect_left_alone(1, 6);
+    }
+}
+
+Test(engine, a_partition_that_is_taken_when_its_record_was_refused_is_fenced_alone) {
+    steal_one_of_several(false);
+}
+
+Test(engine, a_partition_that_is_taken_before_it_is_tried_alone_is_fenced_alone) {
+    steal_one_of_several(true);
 }
