@@ -19,7 +19,10 @@ extern const struct projection statements_projection;
 enum { PARTITIONS = 6, PARTITION = 3, TRIES = 20 };
 
 static struct projection projection;
+static struct model_table table;
+static const struct model_table *const tables[] = {&table};
 static char projection_name[64];
+static char prefix[80]; /* of its keys in Redis */
 
 struct build {
     struct model_builder *builder;
@@ -132,11 +135,18 @@ static enum err_code seal(const struct build *build) {
     return code;
 }
 
-/* The statements, under a name that no real projector uses. */
+/* The statements, under a name and with keys that no real projector uses: cleaning would take the
+ * real ones for leftovers. */
 static void use_fresh_name(void) {
+    cr_assert_eq(statements_projection.table_count, ARRAY_LEN(tables));
     projection = statements_projection;
+    table = *statements_projection.tables[0];
     (void)snprintf(projection_name, sizeof(projection_name), "%s", fresh_id("builder"));
+    (void)snprintf(prefix, sizeof(prefix), "%s-line", projection_name);
     projection.name = projection_name;
+    projection.tables = tables;
+    projection.heads = &table;
+    table.redis_prefix = prefix;
 }
 
 static void check(unsigned store) {
@@ -183,12 +193,11 @@ Test(builder_contract, who_was_taken_for_dead_is_fenced_redis) {
 
 /* Also for who rebuilds another store of the projection. */
 Test(builder_contract, one_rebuilds_a_projection_at_a_time) {
-    projection = statements_projection;
-
-    struct model_builder *first = make_builder(STORE_PG);
-    struct model_builder *second = make_builder(STORE_PG);
     struct err err = {0};
 
+    use_fresh_name();
+    struct model_builder *first = make_builder(STORE_PG);
+    struct model_builder *second = make_builder(STORE_PG);
     cr_assert_eq(first->ops->sole(first, &err), ERR_OK, "%s", err.message);
     cr_assert_eq(second->ops->sole(second, &err), ERR_CONFLICT);
     first->ops->free(first);
@@ -207,7 +216,6 @@ Test(builder_contract, cleaning_leaves_the_keys_of_a_later_build) {
     struct build old;
     struct build young;
     struct err err = {0};
-    const char *prefix = statements_projection.tables[0]->redis_prefix;
 
     use_fresh_name();
     begin(&old, STORE_REDIS);
@@ -229,7 +237,6 @@ Test(builder_contract, cleaning_leaves_the_keys_of_a_later_build) {
 Test(builder_contract, cleaning_takes_the_leftovers_of_all_its_names_and_nothing_else) {
     struct build build;
     struct err err = {0};
-    const char *prefix = statements_projection.tables[0]->redis_prefix;
 
     use_fresh_name();
     begin(&build, STORE_REDIS);
