@@ -219,13 +219,11 @@ static void wait_seconds(double seconds) {
 
 /* Each partition in each store: is there a checkpoint, and no more than so much left to apply? */
 static bool lags_at_most(long long most) {
-    static char output[65536];
-
     resume_due(false);
-    if (projector_command(output, sizeof(output), NULL, "status") != 0) {
+    if (projector_command("status") != 0) {
         return false;
     }
-    for (const char *line = strchr(output, '\n'); line != NULL && line[1] != '\0';
+    for (const char *line = strchr(projector_output(), '\n'); line != NULL && line[1] != '\0';
          line = strchr(line + 1, '\n')) {
         int version = 0;
         long long lag = -1;
@@ -258,7 +256,6 @@ static void end_all(void) {
 TestSuite(churn, .timeout = 1800);
 
 Test(churn, every_row_and_key_equals_the_fold_in_the_end, .fini = end_all) {
-    static char output[65536];
     const char *count_text = getenv("DAYBOOK_FAULTS");
     const char *seed_text = getenv("DAYBOOK_SEED");
     const int least = fault_rounds() > 1 ? 105 : 12;
@@ -269,7 +266,7 @@ Test(churn, every_row_and_key_equals_the_fold_in_the_end, .fini = end_all) {
     (void)printf("churn: seed %u\n", churn.seed);
     cr_assert(stack("stop", "projector"));
     /* Other tests have left rows that no event explains. */
-    cr_assert_eq(projector_command(output, sizeof(output), NULL, "rebuild all"), 0, "%s", output);
+    projector_expect("rebuild all");
     set_replicas(1);
     start_load();
     const double begin = now_seconds();
@@ -286,13 +283,14 @@ Test(churn, every_row_and_key_equals_the_fold_in_the_end, .fini = end_all) {
     resume_due(true);
     cr_assert(eventually(served, NULL, 60000), "a partition is not served");
     /* First beside the load, which goes on. */
-    const int beside = projector_command(output, sizeof(output), NULL, "verify");
-    (void)printf("%s", output);
-    cr_expect_eq(beside, 0, "beside the load: %s", output);
+    const int beside = projector_command("verify");
+    (void)printf("%s", projector_output());
+    cr_expect_eq(beside, 0, "beside the load: %s", projector_output());
     end_load();
     cr_assert(eventually(caught_up, NULL, 60000), "the lag stays");
-    const int after = projector_command(output, sizeof(output), NULL, "verify");
-    (void)printf("%s", output);
-    cr_assert_eq(after, 0, "differences after %d faults, seed %u: %s", count, churn.seed, output);
+    const int after = projector_command("verify");
+    (void)printf("%s", projector_output());
+    cr_assert_eq(after, 0, "differences after %d faults, seed %u: %s", count, churn.seed,
+                 projector_output());
     (void)printf("churn: %d faults in %.0f s, no difference\n", count, now_seconds() - begin);
 }

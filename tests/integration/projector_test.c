@@ -19,8 +19,6 @@
 
 #define GATEWAY "DAYBOOK_TEST_GATEWAY"
 
-static char output[262144];
-
 static const char *open_account(const char *prefix) {
     static char ids[4][96];
     static unsigned turn;
@@ -53,14 +51,6 @@ static bool is_at(const char *id, int version, int timeout_ms) {
     return is;
 }
 
-static int command(const char *words) {
-    return projector_command(output, sizeof(output), NULL, words);
-}
-
-static void expect_command(const char *words) {
-    cr_assert_eq(command(words), 0, "%s: %s", words, output);
-}
-
 /* Redis itself, since a read falls back on PostgreSQL. */
 static bool redis_has_account(void *arg) {
     const char *id = arg;
@@ -71,7 +61,7 @@ static bool redis_has_account(void *arg) {
 
 static bool all_is_verified(void *arg) {
     (void)arg;
-    return command("verify") == 0;
+    return projector_command("verify") == 0;
 }
 
 /* --- records that the relay would never write --- */
@@ -81,26 +71,16 @@ struct listing {
     int lines; /* in how many stores of how many projections */
 };
 
-static int parked_lines(const char *id) {
-    int lines = 0;
-
-    expect_command("parked list");
-    for (const char *at = strstr(output, id); at != NULL; at = strstr(at + 1, id)) {
-        lines++;
-    }
-    return lines;
-}
-
 static bool is_parked(void *arg) {
     const struct listing *listing = arg;
 
-    return parked_lines(listing->id) == listing->lines;
+    return projector_parked_lines(listing->id) == listing->lines;
 }
 
 static void expect_parked(const char *id, int lines) {
     struct listing listing = {id, lines};
 
-    cr_assert(eventually(is_parked, &listing, 20000), "not %d: %s", lines, output);
+    cr_assert(eventually(is_parked, &listing, 20000), "not %d: %s", lines, projector_output());
 }
 
 static bool is_degraded(void *arg) {
@@ -113,7 +93,7 @@ static bool is_degraded(void *arg) {
 }
 
 static void start_clean(void) {
-    expect_command("rebuild all");
+    projector_expect("rebuild all");
 }
 
 /* Some tests stop it; who fails in between leaves it so. */
@@ -139,25 +119,25 @@ Test(projector, poison_parks_its_stream_until_it_is_discarded) {
     struct http_answer a = http_get(url_of("DAYBOOK_TEST_PROJECTOR", "/metrics"));
     cr_assert_not_null(strstr(a.body, "daybook_projector_parked_streams{projection=\"accounts\""));
     http_answer_release(&a);
-    expect_command("verify"); /* parked as the fold parks it */
-    expect_command("rebuild all");
+    projector_expect("verify"); /* parked as the fold parks it */
+    projector_expect("rebuild all");
     expect_parked(id, 5);
-    expect_command("verify");
-    projector_parked(output, sizeof(output), "show", id);
-    cr_assert_not_null(strstr(output, "{\"amount_minor\":"), "%s", output);
-    projector_parked(output, sizeof(output), "retry", id); /* it is poison still */
+    projector_expect("verify");
+    projector_parked("show", id);
+    cr_assert_not_null(strstr(projector_output(), "{\"amount_minor\":"), "%s", projector_output());
+    projector_parked("retry", id); /* it is poison still */
     expect_parked(id, 5);
-    projector_parked(output, sizeof(output), "discard", id);
+    projector_parked("discard", id);
     expect_parked(id, 0);
     cr_assert(is_at(id, 3, 5000));
     deposit(id, 1);
     cr_assert(is_at(id, 4, 5000), "the replica doesn't know that the stream is free");
-    expect_command("parked list");
-    degraded = strstr(output, "\n0 parked") == NULL; /* streams of other tests */
+    projector_expect("parked list");
+    degraded = strstr(projector_output(), "\n0 parked") == NULL; /* streams of other tests */
     cr_assert(eventually(is_degraded, &degraded, 5000));
-    expect_command("verify");
-    expect_command("rebuild all"); /* what was declared void stays void */
-    expect_command("verify");
+    projector_expect("verify");
+    projector_expect("rebuild all"); /* what was declared void stays void */
+    projector_expect("verify");
     expect_parked(id, 0);
 }
 
@@ -167,15 +147,15 @@ Test(projector, a_gap_parks_its_stream_until_it_is_given_up) {
     cr_assert(is_at(id, 1, 5000));
     topic_append_event(id, 4, "{\"amount_minor\":100,\"balance_minor\":300,\"currency\":\"USD\"}");
     expect_parked(id, 5);
-    projector_parked(output, sizeof(output), "discard", id); /* versions 2 and 3 are given up */
+    projector_parked("discard", id); /* versions 2 and 3 are given up */
     cr_assert(is_at(id, 4, 5000));
     expect_parked(id, 0);
     deposit(id, 1); /* the real version 2: void */
-    expect_command("verify");
+    projector_expect("verify");
     /* A store that lost its data learns again what was given up, which no log tells. */
     (void)redis_command("FLUSHALL");
     cr_assert(eventually(redis_has_account, (void *)(uintptr_t)id, 20000));
-    cr_assert(eventually(all_is_verified, NULL, 20000), "%s", output);
+    cr_assert(eventually(all_is_verified, NULL, 20000), "%s", projector_output());
     expect_parked(id, 0);
     cr_assert(is_at(id, 4, 5000));
 }
@@ -237,8 +217,8 @@ Test(projector, only_chosen_projections_are_served) {
     cr_assert_null(strstr(a.body, "projection=\"statements\""));
     http_answer_release(&a);
     end_replica(replica);
-    cr_assert_eq(command("--projections=accounts,nothing"), 2, "%s", output);
-    cr_assert_not_null(strstr(output, "nothing"), "%s", output);
+    cr_assert_eq(projector_command("--projections=accounts,nothing"), 2, "%s", projector_output());
+    cr_assert_not_null(strstr(projector_output(), "nothing"), "%s", projector_output());
 }
 
 /* --- verification --- */
@@ -247,8 +227,8 @@ static void expect_difference(const char *projection, const char *what) {
     char words[64];
 
     (void)snprintf(words, sizeof(words), "verify %s", projection);
-    cr_assert_eq(command(words), 1, "not found: %s", output);
-    cr_assert_not_null(strstr(output, what), "%s", output);
+    cr_assert_eq(projector_command(words), 1, "not found: %s", projector_output());
+    cr_assert_not_null(strstr(projector_output(), what), "%s", projector_output());
 }
 
 Test(projector, a_row_damaged_by_hand_is_found) {
@@ -256,7 +236,7 @@ Test(projector, a_row_damaged_by_hand_is_found) {
 
     deposit(id, 2);
     cr_assert(is_at(id, 3, 5000));
-    expect_command("verify");
+    projector_expect("verify");
     (void)read_model_sql("UPDATE daybook.accounts SET balance_minor = 7 WHERE account_id = '%s'",
                          id);
     expect_difference("accounts", "balance_minor=7");
@@ -271,8 +251,8 @@ Test(projector, a_row_damaged_by_hand_is_found) {
     expect_difference("statements", "missing");
     (void)read_model_sql("UPDATE daybook.activity SET deposits = deposits + 1");
     expect_difference("activity", "a row differs");
-    expect_command("rebuild all");
-    expect_command("verify");
+    projector_expect("rebuild all");
+    projector_expect("verify");
 }
 
 static int64_t model_of(const char *projection, int32_t partition) {
@@ -320,8 +300,8 @@ Test(projector, a_key_damaged_by_hand_is_found) {
     expect_difference("statements", "should not stand there");
     (void)redis_command("DEL %s", key);
     expect_difference("statements", "missing");
-    expect_command("rebuild all");
-    expect_command("verify");
+    projector_expect("rebuild all");
+    projector_expect("verify");
 }
 
 Test(projector, a_checkpoint_damaged_by_hand_is_found) {
@@ -341,8 +321,8 @@ Test(projector, a_checkpoint_damaged_by_hand_is_found) {
                          (int)p);
     expect_difference("accounts", "the log ends at");
     cr_assert(stack("start", "projector"));
-    expect_command("rebuild all");
-    expect_command("verify");
+    projector_expect("rebuild all");
+    projector_expect("verify");
 }
 
 /* --- rebuild --- */
@@ -362,7 +342,7 @@ Test(projector, a_rebuild_is_not_noticed_by_readers) {
     for (int i = 0; i < 3; i++) {
         const pid_t pid = fork();
         if (pid == 0) {
-            _exit(projector_command(output, sizeof(output), NULL, "rebuild all"));
+            _exit(projector_command("rebuild all"));
         }
         while (waitpid(pid, &status, WNOHANG) == 0) {
             struct http_answer a = http_get(url_of(GATEWAY, "/accounts/%s", id));
@@ -380,7 +360,7 @@ Test(projector, a_rebuild_is_not_noticed_by_readers) {
     cr_assert_gt(reads, 20);
     deposit(id, 1);
     cr_assert(is_at(id, 5, 5000), "live application doesn't go on in the new model");
-    expect_command("verify");
+    projector_expect("verify");
     cr_assert_str_eq(read_model_sql("SELECT count(*) FROM pg_tables WHERE schemaname ="
                                     " 'daybook_build'"),
                      "0");
@@ -401,9 +381,9 @@ Test(projector, a_killed_rebuild_leaves_the_live_model_and_can_be_run_again) {
     }
     deposit(id, 1);
     cr_assert(is_at(id, 3, 5000));
-    expect_command("verify");
-    expect_command("rebuild all");
-    expect_command("verify");
+    projector_expect("verify");
+    projector_expect("rebuild all");
+    projector_expect("verify");
 }
 
 /* Stopped for so long that the server has ended its sessions, and with them its lock. */
@@ -418,14 +398,14 @@ static void resume_after_its_lock_went(enum held_at point) {
     cr_assert_eq(kill(pid, SIGSTOP), 0);
     end_rebuilds_sessions();
     rebuild_let_go(held);
-    expect_command("rebuild all");
+    projector_expect("rebuild all");
     deposit(id, 1);
     (void)kill(pid, SIGCONT);
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) != 0, "it says that it has failed");
     cr_assert(is_at(id, 3, 5000));
-    expect_command("verify");
-    expect_command("rebuild all");
+    projector_expect("verify");
+    projector_expect("rebuild all");
 }
 
 Test(projector, a_rebuild_that_is_resumed_after_its_lock_went_leaves_the_model_alone) {
@@ -451,9 +431,9 @@ Test(projector, a_rebuild_of_many_accounts_is_whole) {
     log_execute(sql);
     (void)snprintf(last, sizeof(last), "%s-18000", prefix);
     cr_assert(is_at(last, 1, 10000) || is_at(last, 1, 10000)); /* the most that may be asked */
-    expect_command("verify");
-    expect_command("rebuild all");
-    expect_command("verify");
+    projector_expect("verify");
+    projector_expect("rebuild all");
+    projector_expect("verify");
 }
 
 /* --- a fourth projection, and its second version --- */
@@ -475,7 +455,7 @@ static bool has_moves(void *arg) {
 
 /* A new projection equals the log when it has caught up with all of it. */
 static bool four_is_verified(void *program) {
-    return projector_command(output, sizeof(output), program, "verify moves") == 0;
+    return projector_command_of(program, "verify moves") == 0;
 }
 
 /* A replica of an older version looks at the model once a second, if no event makes it look. */
@@ -506,7 +486,7 @@ Test(projector, a_fourth_projection_is_a_file_and_a_line_and_its_version_can_be_
     deposit(id, 3);
     const pid_t older = projector_start(program, 7990, first);
     cr_assert(eventually(has_moves, &e, 20000));
-    cr_assert(eventually(four_is_verified, program, 30000), "%s", output);
+    cr_assert(eventually(four_is_verified, program, 30000), "%s", projector_output());
     const pid_t newer = projector_start(program, 7991, second);
     e = (struct expected_moves){id, 30, 3};
     cr_assert(eventually(has_moves, &e, 20000), "not rebuilt");

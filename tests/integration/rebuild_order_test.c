@@ -8,19 +8,12 @@
 #include "../support/http_client.h"
 #include "../support/shell.h"
 
-static char output[65536];
-
 static const char *ordered_columns(void) {
     return read_model_sql(
         "SELECT count(*) FROM pg_attribute a JOIN pg_collation c ON c.oid = a.attcollation"
         " WHERE a.attrelid IN ('daybook.accounts'::regclass, 'daybook.activity'::regclass)"
         " AND a.attname IN ('account_id', 'currency') AND a.attnum = ANY (SELECT unnest("
         "indkey::smallint[]) FROM pg_index WHERE indrelid = a.attrelid) AND c.collname = 'C'");
-}
-
-static void expect_command(const char *words) {
-    cr_assert_eq(projector_command(output, sizeof(output), NULL, words), 0, "%s: %s", words,
-                 output);
 }
 
 /* From each of the connections to PostgreSQL that the query API reads these through. */
@@ -44,8 +37,8 @@ Test(rebuild_order, keys_are_ordered_by_their_bytes_and_readers_do_not_notice, .
                          " COLLATE \"default\"");
     cr_assert_str_eq(ordered_columns(), "0");
     expect_lists();
-    expect_command("rebuild all");
+    projector_expect("rebuild all");
     cr_assert_str_eq(ordered_columns(), "2");
     expect_lists();
-    expect_command("verify");
+    projector_expect("verify");
 }

@@ -6,25 +6,23 @@
 #include "../support/held_rebuild.h"
 #include "../support/shell.h"
 
-static char output[65536];
-
 TestSuite(rebuild_twice, .timeout = 120);
 
 static void begin_a_second(enum held_at point) {
     int status = 0;
 
     /* Without what one that was killed has left. */
-    cr_assert_eq(projector_command(output, sizeof(output), NULL, "rebuild all"), 0, "%s", output);
+    projector_expect("rebuild all");
     struct held_rebuild *held = rebuild_hold(point);
     const pid_t pid = projector_start_rebuild();
     rebuild_await_held(held);
-    const int second = projector_command(output, sizeof(output), NULL, "rebuild all");
+    const int second = projector_command("rebuild all");
     rebuild_let_go(held);
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     cr_assert_neq(second, 0);
-    cr_assert_not_null(strstr(output, "by another process"), "%s", output);
+    cr_assert_not_null(strstr(projector_output(), "by another process"), "%s", projector_output());
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the first has failed");
-    cr_assert_eq(projector_command(output, sizeof(output), NULL, "verify"), 0, "%s", output);
+    projector_expect("verify");
 }
 
 Test(rebuild_twice, the_second_is_refused_and_the_first_goes_on) {

@@ -11,26 +11,9 @@
 #include "../support/shell.h"
 #include "../support/topic.h"
 
-static char output[65536];
-
-static int command(const char *words) {
-    return projector_command(output, sizeof(output), NULL, words);
-}
-
-static void expect_command(const char *words) {
-    cr_assert_eq(command(words), 0, "%s: %s", words, output);
-}
-
 /* In both stores of accounts and statements, in PostgreSQL for activity. */
 static bool is_parked(void *arg) {
-    const char *id = arg;
-    int lines = 0;
-
-    expect_command("parked list");
-    for (const char *at = strstr(output, id); at != NULL; at = strstr(at + 1, id)) {
-        lines++;
-    }
-    return lines == 5;
+    return projector_parked_lines(arg) == 5;
 }
 
 static bool is_at(const char *id, int version) {
@@ -47,11 +30,11 @@ static void make_gap(char id[96]) {
     (void)snprintf(id, 96, "%s",
                    command_open(stack_environment("DAYBOOK_TEST_COMMAND_API"), "voids"));
     topic_append_event(id, 4, "{\"amount_minor\":100,\"balance_minor\":300,\"currency\":\"USD\"}");
-    cr_assert(eventually(is_parked, id, 20000), "%s", output);
+    cr_assert(eventually(is_parked, id, 20000), "%s", projector_output());
 }
 
 static void begin(void) {
-    expect_command("rebuild all");
+    projector_expect("rebuild all");
 }
 
 static void leave_running(void) {
@@ -65,17 +48,17 @@ Test(rebuild_voids, a_store_that_lost_its_data_learns_them_from_the_other) {
     char id[96];
 
     make_gap(id);
-    projector_parked(output, sizeof(output), "discard", id);
+    projector_parked("discard", id);
     cr_assert(is_at(id, 4));
     cr_assert(stack("stop", "projector"));
     (void)redis_command("FLUSHALL");
-    expect_command("rebuild all");
-    expect_command("verify");
+    projector_expect("rebuild all");
+    projector_expect("verify");
     cr_assert(stack("start", "projector"));
     cr_assert(is_at(id, 4));
     topic_append_event(id, 5, "{\"amount_minor\":100,\"balance_minor\":400,\"currency\":\"USD\"}");
     cr_assert(is_at(id, 5), "it is parked once more");
-    expect_command("verify");
+    projector_expect("verify");
 }
 
 /* The model that is being built would not have it. */
@@ -89,13 +72,13 @@ Test(rebuild_voids, none_is_declared_while_a_rebuild_is_at_work) {
     const pid_t pid = projector_start_rebuild();
     rebuild_await_held(held);
     (void)snprintf(words, sizeof(words), "parked discard accounts '%s'", id);
-    cr_assert_neq(command(words), 0, "%s", output);
-    cr_assert_not_null(strstr(output, "being rebuilt"), "%s", output);
+    cr_assert_neq(projector_command(words), 0, "%s", projector_output());
+    cr_assert_not_null(strstr(projector_output(), "being rebuilt"), "%s", projector_output());
     rebuild_let_go(held);
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the rebuild has failed");
-    cr_assert(eventually(is_parked, id, 20000), "%s", output);
-    projector_parked(output, sizeof(output), "discard", id);
+    cr_assert(eventually(is_parked, id, 20000), "%s", projector_output());
+    projector_parked("discard", id);
     cr_assert(is_at(id, 4));
-    expect_command("verify");
+    projector_expect("verify");
 }

@@ -13,12 +13,6 @@
 
 enum { REFUSALS = 3 };
 
-static char output[65536];
-
-static int command(const char *words) {
-    return projector_command(output, sizeof(output), NULL, words);
-}
-
 static void post(const char *url, const char *body) {
     struct http_answer a = http_post(url, body);
 
@@ -66,7 +60,7 @@ static void expect_retries(const char *state) {
     char id[96];
     char body[160];
 
-    cr_assert_eq(command("rebuild all"), 0, "%s", output);
+    projector_expect("rebuild all");
     (void)snprintf(id, sizeof(id), "%s", fresh_id("transient"));
     (void)snprintf(body, sizeof(body), "{\"id\":\"%s\"}", id);
     post(url_of(GATEWAY, "/accounts"), body);
@@ -74,12 +68,12 @@ static void expect_retries(const char *state) {
     refuse(id, state);
     post(url_of(GATEWAY, "/accounts/%s/deposit", id), "{\"amount\":1}");
     cr_assert(eventually(is_refused_often, NULL, 20000), "it is not tried again");
-    cr_assert_eq(command("parked list"), 0, "%s", output);
-    cr_assert_null(strstr(output, id), "%s", output);
+    projector_expect("parked list");
+    cr_assert_null(strstr(projector_output(), id), "%s", projector_output());
     cr_assert_not(has_version(id, 2));
     refuse_no_more();
     cr_assert(eventually(is_deposited, id, 10000));
-    cr_assert_eq(command("verify"), 0, "%s", output);
+    projector_expect("verify");
 }
 
 TestSuite(transient, .timeout = 90, .fini = refuse_no_more);

@@ -14,6 +14,8 @@
 
 #include "environment.h"
 
+static char projector_said[262144];
+
 static int run_line(const char *line, char *output, size_t size) {
     FILE *pipe = popen(line, "r"); /* lines are the tests' own */
     size_t len = 0;
@@ -66,27 +68,49 @@ static void keep(const char *words, const char *output) {
     (void)fclose(file);
 }
 
-int projector_command(char *output, size_t size, const char *program, const char *words) {
-    const int code = shell(output, size,
+int projector_command_of(const char *program, const char *words) {
+    const int code = shell(projector_said, sizeof(projector_said),
                            "DAYBOOK_KAFKA_BROKERS=$DAYBOOK_TEST_KAFKA_BROKERS "
                            "DAYBOOK_READ_DATABASE_URL=$DAYBOOK_TEST_PROJECTOR_URL "
                            "DAYBOOK_REDIS_URL=$DAYBOOK_TEST_REDIS_PROJECTOR_URL '%s' %s 2>&1",
                            program_path(program), words);
 
     if (code != 0 && strncmp(words, "verify", strlen("verify")) == 0) {
-        keep(words, output);
+        keep(words, projector_said);
     }
     return code;
 }
 
-void projector_parked(char *output, size_t size, const char *verb, const char *id) {
+int projector_command(const char *words) {
+    return projector_command_of(NULL, words);
+}
+
+void projector_expect(const char *words) {
+    cr_assert_eq(projector_command(words), 0, "%s: %s", words, projector_said);
+}
+
+const char *projector_output(void) {
+    return projector_said;
+}
+
+void projector_parked(const char *verb, const char *id) {
     static const char *const names[] = {"accounts", "statements", "activity"};
     char words[256];
 
     for (size_t i = 0; i < 3; i++) {
         (void)snprintf(words, sizeof(words), "parked %s %s '%s'", verb, names[i], id);
-        cr_assert_eq(projector_command(output, size, NULL, words), 0, "%s: %s", words, output);
+        projector_expect(words);
     }
+}
+
+int projector_parked_lines(const char *id) {
+    int lines = 0;
+
+    projector_expect("parked list");
+    for (const char *at = strstr(projector_said, id); at != NULL; at = strstr(at + 1, id)) {
+        lines++;
+    }
+    return lines;
 }
 
 static void add(char **list, size_t *count, const char *name, const char *value) {

@@ -8,13 +8,19 @@
 
 /* Runs a shell line; its standard output (add 2>&1 for both) and exit code. */
 int shell(char *output, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* daybook-projector WORDS… on the stack under test, both streams. `program` NULL: the real one.
- * What a `verify` says that finds something is kept in the stack's logs/verify.log, too. */
-int projector_command(char *output, size_t size, const char *program, const char *words);
-/* `parked VERB` of the stream, for all three projections; each must succeed. Output: the last
- * one's.
- */
-void projector_parked(char *output, size_t size, const char *verb, const char *id);
+/* daybook-projector WORDS… on the stack under test; its exit code. What a `verify` says that finds
+ * something is kept in the stack's logs/verify.log. */
+int projector_command(const char *words);
+/* The same of another program. */
+int projector_command_of(const char *program, const char *words);
+/* The same, which must succeed. */
+void projector_expect(const char *words);
+/* What the last of these said, both streams; until the next one. */
+const char *projector_output(void);
+/* `parked VERB` of the stream, for all three projections; each must succeed. */
+void projector_parked(const char *verb, const char *id);
+/* How often `parked list` names it: once for each store of a projection. */
+int projector_parked_lines(const char *id);
 /* A replica with a port of its own, to which the stack's offset is added; variables "NAME=value",
  * NULL ends. */
 pid_t projector_start(const char *program, int port, const char *const *variables);
