@@ -13,6 +13,9 @@ struct redis_model_suffix redis_model_suffix(int64_t model) {
     return suffix;
 }
 
+/* A piece that stands for no value. */
+static const struct str unset = {"\\0", 2};
+
 /* Cuts the next piece off `text` at `separator`. */
 static struct str cut(struct str *text, char separator) {
     const char *end = text->len > 0 ? memchr(text->ptr, separator, text->len) : NULL;
@@ -53,26 +56,7 @@ void redis_model_put_key(struct buf *out, int32_t partition, const struct model_
     buf_put_str(out, stream_id);
 }
 
-void redis_model_put_cell(struct buf *out, enum column_kind kind, const struct cell *cell) {
-    char text[UUID_TEXT_BYTES];
-
-    switch (kind) {
-    case COLUMN_TEXT:
-        buf_put_str(out, cell->text);
-        break;
-    case COLUMN_UUID:
-        uuid_format(text, &cell->uuid);
-        buf_put_text(out, text);
-        break;
-    case COLUMN_I64:
-    case COLUMN_TIME:
-    case COLUMN_DATE:
-        buf_put_i64(out, cell->number);
-        break;
-    }
-}
-
-bool redis_model_parse_cell(enum column_kind kind, struct str text, struct cell *out) {
+static bool parse_cell(enum column_kind kind, struct str text, struct cell *out) {
     *out = (struct cell){.set = true};
     switch (kind) {
     case COLUMN_TEXT:
@@ -110,19 +94,25 @@ static void put_escaped(struct buf *out, struct str text) {
     }
 }
 
-static struct str unescape(struct arena *arena, struct str text) {
-    char *out = arena_alloc(arena, text.len);
-    size_t len = 0;
-
-    for (size_t i = 0; out != NULL && i < text.len; i++) {
-        if (text.ptr[i] == '\\' && i + 1 < text.len) {
+/* False when it takes more than `most` bytes; the text's own length is always enough. */
+static bool unescape(char *out, size_t most, struct str text, size_t *len) {
+    *len = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.ptr[i];
+        if (c == '\\' && i + 1 < text.len) {
             i++;
-            out[len++] = text.ptr[i] == 't' ? '\t' : text.ptr[i];
-        } else {
-            out[len++] = text.ptr[i];
+            c = text.ptr[i] == 't' ? '\t' : text.ptr[i];
         }
+        if (*len == most) {
+            return false;
+        }
+        out[(*len)++] = c;
     }
-    return str_of(out, len);
+    return true;
+}
+
+static bool is_escaped(struct str piece) {
+    return piece.len > 0 && memchr(piece.ptr, '\\', piece.len) != NULL;
 }
 
 static char *put_number(char *at, int64_t number) {
@@ -155,29 +145,126 @@ static char *put_piece(char *at, enum column_kind kind, const struct cell *cell)
     return put_number(at, cell->number);
 }
 
-void redis_model_put_element(struct buf *out, const struct row *row) {
+/* Room for the pieces of a row; a text takes `for_byte` for each of its bytes at most. */
+static char *room_for(struct buf *out, const struct row *row, size_t for_byte) {
     enum { PIECE_BYTES = 37 }; /* of one that is no text, with the separator */
     const struct model_table *table = row->table;
     size_t most = table->column_count * PIECE_BYTES;
 
     for (size_t i = 1; i < table->column_count; i++) {
         most += table->columns[i].kind == COLUMN_TEXT && row->cells[i].set
-                    ? 2 * row->cells[i].text.len
+                    ? for_byte * row->cells[i].text.len
                     : 0;
     }
-    char *const begin = buf_room(out, most);
+    return buf_room(out, most);
+}
+
+/* Those of a row behind its version. */
+static bool is_piece(const struct model_table *table, size_t column) {
+    return column != 0 && (int)column != table->version_column;
+}
+
+void redis_model_put_element(struct buf *out, const struct row *row) {
+    const struct model_table *table = row->table;
+    char *const begin = room_for(out, row, 2);
+
     if (begin == NULL) {
         return;
     }
     char *at = put_number(begin, row->cells[table->version_column].number);
     for (size_t i = 1; i < table->column_count; i++) {
-        if ((int)i == table->version_column) {
-            continue;
+        if (is_piece(table, i)) {
+            *at++ = '\t';
+            at = put_piece(at, table->columns[i].kind, &row->cells[i]);
         }
-        *at++ = '\t';
-        at = put_piece(at, table->columns[i].kind, &row->cells[i]);
     }
     buf_wrote(out, (size_t)(at - begin));
+}
+
+bool redis_model_is_whole(const struct row *row) {
+    for (size_t i = 1; i < row->table->column_count; i++) {
+        if (!row->cells[i].set) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void redis_model_put_pattern(struct buf *out, const struct row *row) {
+    bool keeps = false;
+
+    buf_put_text(out, "^%d+");
+    for (size_t i = 1; i < row->table->column_count; i++) {
+        if (!is_piece(row->table, i)) {
+            continue;
+        }
+        if (keeps && row->cells[i].set) {
+            buf_put_char(out, ')');
+        } else if (!keeps && !row->cells[i].set) {
+            buf_put_char(out, '(');
+        }
+        keeps = !row->cells[i].set;
+        buf_put_text(out, "\t[^\t]*");
+    }
+    buf_put_text(out, keeps ? ")$" : "$");
+}
+
+/* Doubles the percent signs from `from` on: one alone stands for a capture. */
+static char *double_percents(char *from, char *end) {
+    size_t count = 0;
+
+    for (const char *at = from; at < end; at++) {
+        count += *at == '%';
+    }
+    char *const last = end + count;
+    for (char *at = end, *to = last; to > at;) {
+        *--to = *--at;
+        if (*at == '%') {
+            *--to = '%';
+        }
+    }
+    return last;
+}
+
+void redis_model_put_replacement(struct buf *out, const struct row *row) {
+    const struct model_table *table = row->table;
+    char *const begin = room_for(out, row, 4);
+    bool keeps = false;
+    char capture = '0';
+
+    if (begin == NULL) {
+        return;
+    }
+    char *at = put_number(begin, row->cells[table->version_column].number);
+    for (size_t i = 1; i < table->column_count; i++) {
+        if (!is_piece(table, i)) {
+            continue;
+        }
+        if (row->cells[i].set) {
+            *at++ = '\t';
+            at = double_percents(at, put_piece(at, table->columns[i].kind, &row->cells[i]));
+        } else if (!keeps) {
+            *at++ = '%';
+            *at++ = ++capture;
+        }
+        keeps = !row->cells[i].set;
+    }
+    buf_wrote(out, (size_t)(at - begin));
+}
+
+struct str redis_model_cut_piece(struct str *text) {
+    return cut(text, '\t');
+}
+
+bool redis_model_copy_piece(char *out, size_t out_bytes, struct str piece) {
+    size_t len = 0;
+
+    if (!is_escaped(piece)) {
+        return str_copy(out, out_bytes, piece);
+    }
+    const bool fits = str_eq(piece, unset) || unescape(out, out_bytes - 1, piece, &len);
+    out[len] = '\0';
+    return fits;
 }
 
 bool redis_model_parse_element(struct str text, const struct model_table *table,
@@ -185,22 +272,27 @@ bool redis_model_parse_element(struct str text, const struct model_table *table,
     struct cell *version = &out->cells[table->version_column];
 
     out->table = table;
-    if (!redis_model_parse_cell(COLUMN_I64, cut(&text, '\t'), version)) {
+    if (!parse_cell(COLUMN_I64, cut(&text, '\t'), version)) {
         return false;
     }
     for (size_t i = 1; i < table->column_count; i++) {
-        if ((int)i == table->version_column) {
+        if (!is_piece(table, i)) {
             continue;
         }
         struct str piece = cut(&text, '\t');
-        if (str_eq(piece, STR("\\0"))) {
+        if (str_eq(piece, unset)) {
             out->cells[i] = (struct cell){0};
             continue;
         }
-        if (table->columns[i].kind == COLUMN_TEXT && memchr(piece.ptr, '\\', piece.len) != NULL) {
-            piece = unescape(scratch, piece);
+        if (table->columns[i].kind == COLUMN_TEXT && is_escaped(piece)) {
+            char *const text_out = arena_alloc(scratch, piece.len);
+            size_t len = 0;
+            if (text_out == NULL || !unescape(text_out, piece.len, piece, &len)) {
+                return false;
+            }
+            piece = str_of(text_out, len);
         }
-        if (!redis_model_parse_cell(table->columns[i].kind, piece, &out->cells[i])) {
+        if (!parse_cell(table->columns[i].kind, piece, &out->cells[i])) {
             return false;
         }
     }

@@ -11,12 +11,12 @@
 
 enum { KEYS_AT_ONCE = 200, TEXTS_BYTES_MAX = 64 * 1024 * 1024 };
 
-/* KEYS: checkpoint, rows. The checkpoint, then each row's fields or elements. */
+/* KEYS: checkpoint, rows. The checkpoint, then each key's elements. */
 static const char read_script[] =
     "local out = {redis.call('GET', KEYS[1]) or ''}\n"
     "for i = 2, #KEYS do\n"
     "  local kind = redis.call('TYPE', KEYS[i]).ok\n"
-    "  if kind == 'hash' then out[i] = redis.call('HGETALL', KEYS[i])\n"
+    "  if kind == 'string' then out[i] = {redis.call('GET', KEYS[i])}\n"
     "  elseif kind == 'list' then out[i] = redis.call('LRANGE', KEYS[i], 0, -1)\n"
     "  elseif kind == 'none' then out[i] = {}\n"
     "  else out[i] = {'?'} end\n"
@@ -69,44 +69,26 @@ static enum err_code bad_row(const struct model_table *table, struct str id, str
                    STR_ARG(id));
 }
 
-/* A field that can't be read shows as one that isn't there: a difference, not an end. */
-static void read_hash(const redisReply *reply, const struct model_table *table, struct str id,
-                      struct row *row) {
-    *row = (struct row){.table = table};
-    row_text(row, 0, id);
-    for (size_t i = 0; i + 1 < reply->elements; i += 2) {
-        for (size_t c = 1; c < table->column_count; c++) {
-            if (str_eq(redis_reply_str(reply->element[i]), str_from(table->columns[c].name)) &&
-                !redis_model_parse_cell(table->columns[c].kind,
-                                        redis_reply_str(reply->element[i + 1]), &row->cells[c])) {
-                row->cells[c] = (struct cell){0};
-            }
-        }
-    }
-}
-
 static enum err_code deliver(struct scan_redis *self, const redisReply *reply,
                              const struct model_table *table, int32_t partition,
                              const struct sink_checkpoint *at, struct str id, scan_row_fn *fn,
                              void *arg, struct err *err) {
     enum err_code code = ERR_OK;
-    struct row row;
 
-    if (table->redis_list_max == 0) {
-        if (reply->elements == 0) {
-            return ERR_OK;
-        }
-        read_hash(reply, table, id, &row);
-        return fn(arg, partition, at, &row, err);
-    }
     for (size_t i = 0; code == ERR_OK && i < reply->elements; i++) {
-        row = (struct row){.table = table};
+        struct row row = {.table = table};
         row_text(&row, 0, id);
         arena_clear(&self->scratch);
-        code = redis_model_parse_element(redis_reply_str(reply->element[i]), table, &self->scratch,
-                                         &row)
-                   ? fn(arg, partition, at, &row, err)
-                   : bad_row(table, id, err);
+        if (!redis_model_parse_element(redis_reply_str(reply->element[i]), table, &self->scratch,
+                                       &row)) {
+            if (table->redis_list_max > 0) {
+                return bad_row(table, id, err);
+            }
+            /* One by itself that can't be read is a difference, not an end. */
+            row = (struct row){.table = table};
+            row_text(&row, 0, id);
+        }
+        code = fn(arg, partition, at, &row, err);
     }
     return code;
 }

@@ -10,10 +10,11 @@
 #include "common/base/mem.h"
 
 /*
- * KEYS: checkpoint, parked streams, voids; then one per hash, list, released and parked stream.
- * ARGV: expected checkpoint ('' for none), the next one ('' to leave it), how many hashes, lists,
+ * KEYS: checkpoint, parked streams, voids; then one per row, list, released and parked stream.
+ * ARGV: expected checkpoint ('' for none), the next one ('' to leave it), how many rows, lists,
  * released and parked streams, voids there are; then for each
- *   hash      version, number of fields and values, fields and values
+ *   row       version, number of pieces, '' and the element; of a row that is not whole: a pattern
+ *             and what it becomes (redis_model.h). A row that is damaged is as if it wasn't there
  *   list      its longest length, number of elements, elements ascending, each of which begins
  *             with its version
  *   released  stream
@@ -27,12 +28,17 @@ static const char apply_script[] =
     "if stored ~= ARGV[1] then return {0, stored} end\n"
     "local k, a = 4, 8\n"
     "for i = 1, tonumber(ARGV[3]) do\n"
-    "  local count = tonumber(ARGV[a + 1])\n"
-    "  local old = redis.call('HGET', KEYS[k], 'version')\n"
-    "  if not old or tonumber(old) < tonumber(ARGV[a]) then\n"
-    "    redis.call('HSET', KEYS[k], unpack(ARGV, a + 2, a + 1 + count))\n"
+    "  local old, row = redis.call('GET', KEYS[k]), ARGV[a + 3]\n"
+    "  local version = old and tonumber(string.match(old, '^%d+'))\n"
+    "  if not version or version < tonumber(ARGV[a]) then\n"
+    "    if ARGV[a + 2] ~= '' then\n"
+    "      local blank = '0' .. string.rep('\\t\\\\0', tonumber(ARGV[a + 1]) - 1)\n"
+    "      local merged, hits = string.gsub(old or blank, ARGV[a + 2], row)\n"
+    "      row = hits > 0 and merged or string.gsub(blank, ARGV[a + 2], row)\n"
+    "    end\n"
+    "    redis.call('SET', KEYS[k], row)\n"
     "  end\n"
-    "  k, a = k + 1, a + 2 + count\n"
+    "  k, a = k + 1, a + 4\n"
     "end\n"
     "for i = 1, tonumber(ARGV[4]) do\n"
     "  local longest, first, last = tonumber(ARGV[a]), a + 2, a + 1 + tonumber(ARGV[a + 1])\n"
@@ -69,7 +75,8 @@ struct sink_redis {
     struct projection_sink base;
     struct sink_redis_options options;
     struct redis_link link;
-    const struct row **rows; /* of one batch: hashes, then lists sorted by stream and version */
+    const struct row *
+        *rows; /* of one batch: single ones, then lists sorted by stream and version */
     size_t row_cap;
 };
 
@@ -161,9 +168,11 @@ static enum err_code sink_read_heads(struct projection_sink *sink, int32_t parti
 
     for (size_t i = 0; code == ERR_OK && i < count; i++) {
         redis_link_begin(&self->link);
-        redis_link_put(&self->link, list ? STR("LINDEX") : STR("HGET"));
+        redis_link_put(&self->link, list ? STR("LINDEX") : STR("GET"));
         put_row_key(self, partition, at->model, table, heads[i].stream_id);
-        redis_link_put(&self->link, list ? STR("0") : STR("version"));
+        if (list) {
+            redis_link_put(&self->link, STR("0"));
+        }
         code = redis_link_send(&self->link, err);
     }
     bool broken = false;
@@ -172,10 +181,8 @@ static enum err_code sink_read_heads(struct projection_sink *sink, int32_t parti
         code = redis_link_reply(&self->link, &reply, err);
         heads[i].version = 0;
         if (code == ERR_OK && reply->type == REDIS_REPLY_STRING) {
-            const struct str text = redis_reply_str(reply);
-            const char *tab = list ? memchr(text.ptr, '\t', text.len) : NULL;
-            const size_t len = tab != NULL ? (size_t)(tab - text.ptr) : text.len;
-            broken = !str_to_i64(str_of(text.ptr, len), &heads[i].version) || broken;
+            struct str element = redis_reply_str(reply);
+            broken = !str_to_i64(redis_model_cut_piece(&element), &heads[i].version) || broken;
         }
         freeReplyObject(reply);
     }
@@ -281,7 +288,7 @@ static enum err_code sink_read_parked(struct projection_sink *sink, int32_t part
 
 /* --- writing --- */
 
-/* Hashes first; lists after them by stream, versions ascending. */
+/* Single rows first; lists after them by stream, versions ascending. */
 static int compare_rows(const void *left, const void *right) {
     const struct row *a = *(const struct row *const *)left;
     const struct row *b = *(const struct row *const *)right;
@@ -297,7 +304,7 @@ static int compare_rows(const void *left, const void *right) {
     return by_stream != 0 ? by_stream : (version_a > version_b) - (version_a < version_b);
 }
 
-/* How many rows from `first` on go into the same list; 1 for a hash. */
+/* How many rows from `first` on go into the same list; 1 for one by itself. */
 static size_t run_length(const struct sink_redis *self, const struct sink_batch *batch,
                          size_t first) {
     const struct row *row = self->rows[first];
@@ -311,23 +318,21 @@ static size_t run_length(const struct sink_redis *self, const struct sink_batch 
     return end - first;
 }
 
-static void put_hash(struct sink_redis *self, const struct row *row) {
+static void put_row(struct sink_redis *self, const struct row *row) {
     const struct model_table *table = row->table;
-    int64_t fields = 0;
 
-    for (size_t i = 1; i < table->column_count; i++) {
-        fields += row->cells[i].set;
-    }
     assert(row->cells[table->version_column].set);
     redis_link_put_number(&self->link, row->cells[table->version_column].number);
-    redis_link_put_number(&self->link, 2 * fields);
-    for (size_t i = 1; i < table->column_count; i++) {
-        if (row->cells[i].set) {
-            redis_link_put(&self->link, str_from(table->columns[i].name));
-            redis_model_put_cell(&self->link.bytes, table->columns[i].kind, &row->cells[i]);
-            redis_link_end(&self->link);
-        }
+    redis_link_put_number(&self->link, (int64_t)table->column_count - 1);
+    if (redis_model_is_whole(row)) {
+        redis_link_end(&self->link);
+        redis_model_put_element(&self->link.bytes, row);
+    } else {
+        redis_model_put_pattern(&self->link.bytes, row);
+        redis_link_end(&self->link);
+        redis_model_put_replacement(&self->link.bytes, row);
     }
+    redis_link_end(&self->link);
 }
 
 static void put_list(struct sink_redis *self, size_t first, size_t count) {
@@ -387,20 +392,20 @@ static void put_exceptions(struct sink_redis *self, const struct sink_batch *bat
 
 static void put_batch(struct sink_redis *self, const struct sink_batch *batch) {
     const int64_t model = batch->next.model;
-    size_t hashes = 0;
+    size_t singles = 0;
     size_t lists = 0;
 
     for (size_t i = 0; i < batch->row_count; i += run_length(self, batch, i)) {
-        hashes += self->rows[i]->table->redis_list_max == 0;
+        singles += self->rows[i]->table->redis_list_max == 0;
         lists += self->rows[i]->table->redis_list_max > 0;
     }
     redis_link_begin(&self->link);
     redis_link_put(&self->link, STR("EVALSHA"));
     redis_link_put(&self->link, str_from(self->link.shas[0]));
-    put_keys(self, batch, model, hashes + lists);
+    put_keys(self, batch, model, singles + lists);
     put_checkpoint(self, &batch->expected);
     put_checkpoint(self, &batch->next);
-    redis_link_put_number(&self->link, (int64_t)hashes);
+    redis_link_put_number(&self->link, (int64_t)singles);
     redis_link_put_number(&self->link, (int64_t)lists);
     redis_link_put_number(&self->link, (int64_t)batch->released_count);
     redis_link_put_number(&self->link, (int64_t)batch->parked_count);
@@ -410,7 +415,7 @@ static void put_batch(struct sink_redis *self, const struct sink_batch *batch) {
         if (self->rows[i]->table->redis_list_max > 0) {
             put_list(self, i, count);
         } else {
-            put_hash(self, self->rows[i]);
+            put_row(self, self->rows[i]);
         }
         i += count;
     }

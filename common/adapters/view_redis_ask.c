@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "common/adapters/redis_model.h"
-#include "common/adapters/view_redis_hash.h"
 #include "common/adapters/view_redis_internal.h"
+#include "common/adapters/view_redis_row.h"
 #include "common/base/clock.h"
 #include "common/base/hash.h"
 
@@ -89,7 +89,7 @@ static void on_account(redisAsyncContext *connection, void *raw, void *arg) {
         send_account(view, &call); /* the model was switched: these were the old one's keys */
         return;
     }
-    const enum err_code code = has_answer ? view_redis_hash_read(raw, &account) : view->lost_code;
+    const enum err_code code = has_answer ? view_redis_row_read(raw, &account) : view->lost_code;
     metric_observe(view->seconds, clock_monotonic_us() - call.sent_us);
     metric_move(view->in_flight_gauge, (int64_t)view->calls.count - view->in_flight_told);
     view->in_flight_told = (int64_t)view->calls.count;
@@ -110,7 +110,7 @@ static void send_account(struct view_redis *view, const struct call *request) {
     buf_put_text(key, redis_model_suffix(model).text);
     buf_put_char(key, ':');
     buf_put_text(key, request->id);
-    view_redis_hash_ask(&view->ask, buf_str(key));
+    view_redis_row_ask(&view->ask, buf_str(key));
     if (redisAsyncFormattedCommand(view->connection, on_account, call, view->ask.ptr,
                                    view->ask.len) != REDIS_OK) {
         assert(false);

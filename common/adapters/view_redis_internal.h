@@ -4,7 +4,7 @@
  *   view_redis.c        the connection: making, checking, losing it
  *   view_redis_ask.c    what is asked over it, and the answers
  *   view_redis_calls.c  what is in flight
- *   view_redis_hash.c   an account's hash: its request, its reply
+ *   view_redis_row.c    an account's row: its request, its reply
  */
 #ifndef DAYBOOK_ADAPTERS_VIEW_REDIS_INTERNAL_H
 #define DAYBOOK_ADAPTERS_VIEW_REDIS_INTERNAL_H

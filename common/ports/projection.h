@@ -46,7 +46,7 @@ struct model_table {
     int version_column;       /* guards each row: an older version never overwrites; -1: none */
     unsigned stores;          /* enum model_store bits */
     const char *redis_prefix; /* key {p<partition>}:<prefix>:<stream id> */
-    int redis_list_max;       /* 0: a hash per row. n: a list per stream of its newest n rows */
+    int redis_list_max;       /* 0: a key per row. n: a list per stream of its newest n rows */
     bool append_only;         /* a row is written once and never changed: no key comes twice */
     int partition_column;     /* the column that tells a row's partition. 0: rows belong to the
                                  stream whose id is in column 0 */

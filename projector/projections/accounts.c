@@ -59,7 +59,7 @@ static void project(const struct projected_event *e, struct emitter *emitter) {
 
 const struct projection accounts_projection = {
     .name = "accounts",
-    .version = 1,
+    .version = 2,
     .aggregate = &account_aggregate,
     .tables = tables,
     .table_count = ARRAY_LEN(tables),

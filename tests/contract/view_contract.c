@@ -249,25 +249,35 @@ ROW_VIEW_TESTS(row_view_lists_accounts)
 
 /* --- Redis alone --- */
 
-Test(view_redis, a_hash_that_makes_no_sense_is_corrupt, .timeout = 60) {
+Test(view_redis, a_row_that_makes_no_sense_is_corrupt, .timeout = 60) {
     begin(KIND_REAL);
     begin_redis(REDIS_DATABASE);
     const char *name = id("a");
     const int32_t partition = hash_kafka_partition(str_of(name, strlen(name)), PARTITIONS);
-    static const char *const wrong[][2] = {
-        {"version", "0"},     {"version", "x"},  {"status", "asleep"}, {"balance_minor", "1.5"},
-        {"currency", "EURO"}, {"opened_at", ""}, {"updated_at", "now"}};
+    static const char *const right = "7\topen\tEUR\tZoë\t1\t2\t3";
+    static const char *const wrong[] = {
+        "",
+        "text",
+        "0\topen\tEUR\tZoë\t1\t2\t3",
+        "x\topen\tEUR\tZoë\t1\t2\t3",
+        "\\0\topen\tEUR\tZoë\t1\t2\t3",
+        "7\tasleep\tEUR\tZoë\t1\t2\t3",
+        "7\topen\tEURO\tZoë\t1\t2\t3",
+        "7\topen\tEUR\tZoë\t1.5\t2\t3",
+        "7\topen\tEUR\tZoë\t1\t\t3",
+        "7\topen\tEUR\tZoë\t1\t2\tnow",
+        "7\topen\tEUR\tZoë\t1\t2",
+        "7\topen\tEUR\tZoë\t1\t2\t3\t4",
+    };
     serve();
+    command("SET {p%d}:account:%s %s", partition, name, right);
+    cr_expect_eq(ask_key(name).code, ERR_OK);
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
-        put_key(name, &sample);
-        command("HSET {p%d}:account:%s %s %s", partition, name, wrong[i][0], wrong[i][1]);
-        cr_expect_eq(ask_key(name).code, ERR_CORRUPT, "%s", wrong[i][0]);
+        command("SET {p%d}:account:%s %s", partition, name, wrong[i]);
+        cr_expect_eq(ask_key(name).code, ERR_CORRUPT, "%s", wrong[i]);
     }
-    put_key(name, &sample);
-    command("HDEL {p%d}:account:%s version", partition, name);
-    cr_expect_eq(ask_key(name).code, ERR_CORRUPT);
     command("DEL {p%d}:account:%s", partition, name);
-    command("SET {p%d}:account:%s text", partition, name);
+    command("RPUSH {p%d}:account:%s %s", partition, name, right);
     cr_expect_eq(ask_key(name).code, ERR_CORRUPT);
     command("DEL {p%d}:account:%s", partition, name);
     end();

@@ -184,14 +184,11 @@ void put_key(const char *name, const struct account_view *account) {
         return;
     }
     const int32_t partition = hash_kafka_partition(str_of(name, strlen(name)), PARTITIONS);
-    command("HSET {p%d}:account:%s version %" PRId64 " status %s currency %s balance_minor %" PRId64
-            " opened_at %" PRId64 " updated_at %" PRId64,
+    const char *owner = account->owner[0] != '\0' ? account->owner : "\\0";
+    command("SET {p%d}:account:%s %" PRId64 "\t%s\t%s\t%s\t%" PRId64 "\t%" PRId64 "\t%" PRId64,
             partition, name, account->version, account_status_name(account->status),
-            account->currency, account->balance_minor, account->opened_at_us,
+            account->currency, owner, account->balance_minor, account->opened_at_us,
             account->updated_at_us);
-    if (account->owner[0] != '\0') {
-        command("HSET {p%d}:account:%s owner %s", partition, name, account->owner);
-    }
     command("EXPIRE {p%d}:account:%s %d", partition, name, KEYS_LIVE_S);
 }
 

@@ -288,9 +288,11 @@ Test(projector, a_key_damaged_by_hand_is_found) {
     cr_assert(is_at(id, 3, 5000));
     (void)snprintf(key, sizeof(key), "'{p%d}:account#%lld:%s'", (int)p,
                    (long long)model_of("accounts", p), id);
-    await_three("HGET", key, "version");
-    (void)redis_command("HSET %s balance_minor 9", key);
+    await_three("GETRANGE", key, "0 0");
+    (void)redis_command("SET %s '3\topen\tUSD\t\\0\t9\t1\t2'", key);
     expect_difference("accounts", "balance_minor=9");
+    (void)redis_command("SET %s nonsense", key);
+    expect_difference("accounts", "a row differs");
     (void)redis_command("DEL %s", key);
     expect_difference("accounts", "missing");
     (void)snprintf(key, sizeof(key), "'{p%d}:statement#%lld:%s'", (int)p,

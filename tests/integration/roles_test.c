@@ -286,13 +286,13 @@ Test(roles, the_query_api_changes_nothing_in_redis) {
                                           "eval 'return 1' 0",
                                           "scan 0",
                                           "get daybook:models:accounts",
-                                          "hgetall '{p0}:account:x'",
+                                          "getrange '{p0}:account:x' 0 1",
                                           "get '{p0}:parked:accounts'",
                                           "client reply off",
                                           "wait 0 0"};
 
     may_in_redis("QUERY", "get daybook:partitions");
-    may_in_redis("QUERY", "hmget '{p0}:account:nobody' version");
+    may_in_redis("QUERY", "get '{p0}:account:nobody'");
     may_in_redis("QUERY", "get '{p0}:checkpoint:accounts'");
     for (size_t i = 0; i < ARRAY_LEN(redis_dangerous); i++) {
         may_not_in_redis("QUERY", redis_dangerous[i]);

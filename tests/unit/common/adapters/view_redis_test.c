@@ -16,7 +16,7 @@
 
 enum { LIMIT_US = 5000000, TIMEOUT_MS = 80 };
 
-/* What the fake answers to HMGET. */
+/* What the fake answers when asked for an account. */
 enum manner { ANSWERS, IS_SILENT, HANGS_UP, SPEAKS_NONSENSE, SAYS_TOO_MUCH, IS_LOADING };
 
 struct fake {
@@ -49,14 +49,10 @@ static void say(int fd, const char *text) {
     (void)!send(fd, text, strlen(text), MSG_NOSIGNAL);
 }
 
-static const char account[] =
-    "*7\r\n$1\r\n5\r\n$4\r\nopen\r\n$3\r\nUSD\r\n$-1\r\n$3\r\n700\r\n$1\r\n1"
-    "\r\n$1\r\n2\r\n";
+static const char account[] = "$21\r\n5\topen\tUSD\t\\0\t700\t1\t2\r\n";
 
 /* The same of the model with the number 2, one version later. */
-static const char account_of_2[] =
-    "*7\r\n$1\r\n6\r\n$4\r\nopen\r\n$3\r\nUSD\r\n$-1\r\n$3\r\n700\r\n$1\r\n1"
-    "\r\n$1\r\n2\r\n";
+static const char account_of_2[] = "$21\r\n6\topen\tUSD\t\\0\t700\t1\t2\r\n";
 
 static void say_too_much(int fd) {
     static char text[200000];
