@@ -14,7 +14,8 @@ static enum err_code open_source(struct model_scan *scan, struct sink_checkpoint
     (void)scan;
     (void)err;
     for (size_t i = 0; i < count; i++) {
-        at[i] = (struct sink_checkpoint){.next = NEXT, .version = 1};
+        at[i] = (struct sink_checkpoint){
+            .next = NEXT, .version = registry_find_projection(STR("accounts"))->version};
     }
     return ERR_OK;
 }
