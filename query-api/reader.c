@@ -455,7 +455,7 @@ enum http_result reader_start(struct reader *reader, struct http_request *reques
     read->params = *params;
     read->params.cursor = (struct str){0};
     read->query = *query;
-    read->started_us = clock_monotonic_us();
+    read->started_us = request->received_at_us;
     if (!str_copy(read->id, sizeof(read->id), id)) {
         assert(false); /* the queries have checked it */
     }
