@@ -8,7 +8,9 @@
  * Each statement has a sync of its own, and the transaction is an explicit one: between two of them
  * PostgreSQL counts the session as idle in transaction and ends it after a while
  * (idle_in_transaction_session_timeout). Without a sync it would wait for ever for the rest of what
- * a replica that was stopped in the middle has sent in part, and keep the checkpoints locked.
+ * a replica that was stopped in the middle has sent in part, and keep the checkpoints locked. (It
+ * does when nothing but the sync behind a whole statement is missing, a few bytes of the 8 KiB that
+ * go at a time: the session counts as active then, until the replica goes on or ends.)
  */
 #include "common/adapters/sink_pg.h"
 
