@@ -21,7 +21,7 @@ static const struct config_key keys[] = {
      "names separated by commas, or all"},
     {"DAYBOOK_BATCH_EVENTS_MAX", CONFIG_INT, KEY(batch_events_max), "2000", 1, 8192, NULL, false,
      "events", "applied in one step at most"},
-    {"DAYBOOK_PACE_MS", CONFIG_INT, KEY(pace_ms), "100", 0, 900, NULL, false, "ms",
+    {"DAYBOOK_PACE_MS", CONFIG_INT, KEY(pace_ms), "50", 0, 900, NULL, false, "ms",
      "while events keep coming, steps are so far apart where nobody waits for his own write"},
     {"DAYBOOK_SESSION_TIMEOUT_MS", CONFIG_INT, KEY(session_timeout_ms), "6000", 6000, 300000, NULL,
      false, "ms", "a replica silent for so long loses its partitions"},

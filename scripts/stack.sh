@@ -366,7 +366,8 @@ keep_class_archive() { # after a broker has ended
 # each miss of the address cache costs twice.
 kafka_flags() { # ARCHIVE: sets flags
     flags=(-Xmx512m -Xms192m -Xmn128m -XX:+UseSerialGC -XX:+UseTransparentHugePages
-        -XX:TieredStopAtLevel=1 -XX:C1MaxInlineSize=70 -XX:C1MaxTrivialSize=12 -XX:C1MaxInlineLevel=15
+        -XX:TieredStopAtLevel=1 -XX:+IgnoreUnrecognizedVMOptions -XX:C1MaxInlineSize=70
+        -XX:C1MaxTrivialSize=12 -XX:C1MaxInlineLevel=15
         -Xshare:auto
         -Dorg.slf4j.simpleLogger.defaultLogLevel=warn
         -Dorg.slf4j.simpleLogger.showDateTime=true)

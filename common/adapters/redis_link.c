@@ -162,6 +162,8 @@ enum err_code redis_link_reply(struct redis_link *link, redisReply **reply, stru
         /* A restarted or flushed server has forgotten them. */
         code = load_scripts(link, err);
         code = code == ERR_OK ? err_set(err, ERR_NOT_FOUND, "redis: scripts loaded anew") : code;
+    } else if (strncmp((*reply)->str, "WRONGTYPE", 9) == 0) {
+        code = err_set(err, ERR_CORRUPT, "redis: %s", (*reply)->str);
     } else {
         code = redis_link_failed(link, (*reply)->str, err);
     }

@@ -1,5 +1,6 @@
 #include "common/adapters/redis_model.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -145,15 +146,16 @@ static char *put_piece(char *at, enum column_kind kind, const struct cell *cell)
     return put_number(at, cell->number);
 }
 
-/* Room for the pieces of a row; a text takes `for_byte` for each of its bytes at most. */
-static char *room_for(struct buf *out, const struct row *row, size_t for_byte) {
+/* Room for the pieces of a row: a byte of a text takes two at most, for no byte is both escaped and
+ * doubled. */
+static char *room_for(struct buf *out, const struct row *row) {
     enum { PIECE_BYTES = 37 }; /* of one that is no text, with the separator */
     const struct model_table *table = row->table;
     size_t most = table->column_count * PIECE_BYTES;
 
     for (size_t i = 1; i < table->column_count; i++) {
         most += table->columns[i].kind == COLUMN_TEXT && row->cells[i].set
-                    ? for_byte * row->cells[i].text.len
+                    ? 2 * row->cells[i].text.len
                     : 0;
     }
     return buf_room(out, most);
@@ -166,7 +168,7 @@ static bool is_piece(const struct model_table *table, size_t column) {
 
 void redis_model_put_element(struct buf *out, const struct row *row) {
     const struct model_table *table = row->table;
-    char *const begin = room_for(out, row, 2);
+    char *const begin = room_for(out, row);
 
     if (begin == NULL) {
         return;
@@ -228,7 +230,7 @@ static char *double_percents(char *from, char *end) {
 
 void redis_model_put_replacement(struct buf *out, const struct row *row) {
     const struct model_table *table = row->table;
-    char *const begin = room_for(out, row, 4);
+    char *const begin = room_for(out, row);
     bool keeps = false;
     char capture = '0';
 
@@ -244,6 +246,7 @@ void redis_model_put_replacement(struct buf *out, const struct row *row) {
             *at++ = '\t';
             at = double_percents(at, put_piece(at, table->columns[i].kind, &row->cells[i]));
         } else if (!keeps) {
+            assert(capture < '9');
             *at++ = '%';
             *at++ = ++capture;
         }
@@ -252,8 +255,20 @@ void redis_model_put_replacement(struct buf *out, const struct row *row) {
     buf_wrote(out, (size_t)(at - begin));
 }
 
-struct str redis_model_cut_piece(struct str *text) {
-    return cut(text, '\t');
+bool redis_model_cut_piece(struct str *element, struct str *piece) {
+    if (element->ptr == NULL) {
+        return false;
+    }
+    const char *tab = element->len > 0 ? memchr(element->ptr, '\t', element->len) : NULL;
+    if (tab == NULL) {
+        *piece = *element;
+        *element = (struct str){0};
+        return true;
+    }
+    const size_t len = (size_t)(tab - element->ptr);
+    *piece = str_of(element->ptr, len);
+    *element = str_of(tab + 1, element->len - len - 1);
+    return true;
 }
 
 bool redis_model_copy_piece(char *out, size_t out_bytes, struct str piece) {
@@ -272,14 +287,17 @@ bool redis_model_parse_element(struct str text, const struct model_table *table,
     struct cell *version = &out->cells[table->version_column];
 
     out->table = table;
-    if (!parse_cell(COLUMN_I64, cut(&text, '\t'), version)) {
+    struct str piece = {0};
+    if (!redis_model_cut_piece(&text, &piece) || !parse_cell(COLUMN_I64, piece, version)) {
         return false;
     }
     for (size_t i = 1; i < table->column_count; i++) {
         if (!is_piece(table, i)) {
             continue;
         }
-        struct str piece = cut(&text, '\t');
+        if (!redis_model_cut_piece(&text, &piece)) {
+            return false;
+        }
         if (str_eq(piece, unset)) {
             out->cells[i] = (struct cell){0};
             continue;
@@ -296,7 +314,7 @@ bool redis_model_parse_element(struct str text, const struct model_table *table,
             return false;
         }
     }
-    return text.len == 0;
+    return text.ptr == NULL;
 }
 
 void redis_model_put_parked(struct buf *out, const struct parked_event *event) {

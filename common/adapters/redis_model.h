@@ -49,8 +49,9 @@ void redis_model_put_replacement(struct buf *out, const struct row *row);
 MUST_CHECK bool redis_model_parse_element(struct str text, const struct model_table *table,
                                           struct arena *scratch, struct row *out);
 
-/* For who knows the columns without a table: takes the first piece off the element… */
-struct str redis_model_cut_piece(struct str *element);
+/* For who knows the columns without a table: takes the first piece off the element, which is NULL
+ * behind the last one; false: there is none… */
+MUST_CHECK bool redis_model_cut_piece(struct str *element, struct str *piece);
 /* … and copies it as the text that it stands for, "" when it isn't set. False: it doesn't fit. */
 MUST_CHECK bool redis_model_copy_piece(char *out, size_t out_bytes, struct str piece);
 

@@ -14,7 +14,8 @@
  * ARGV: expected checkpoint ('' for none), the next one ('' to leave it), how many rows, lists,
  * released and parked streams, voids there are; then for each
  *   row       version, number of pieces, '' and the element; of a row that is not whole: a pattern
- *             and what it becomes (redis_model.h). A row that is damaged is as if it wasn't there
+ *             and what it becomes (redis_model.h). What is no row is as if
+ *             nothing was there
  *   list      its longest length, number of elements, elements ascending, each of which begins
  *             with its version
  *   released  stream
@@ -28,7 +29,8 @@ static const char apply_script[] =
     "if stored ~= ARGV[1] then return {0, stored} end\n"
     "local k, a = 4, 8\n"
     "for i = 1, tonumber(ARGV[3]) do\n"
-    "  local old, row = redis.call('GET', KEYS[k]), ARGV[a + 3]\n"
+    "  local old, row = redis.pcall('GET', KEYS[k]), ARGV[a + 3]\n"
+    "  if type(old) ~= 'string' then old = false end\n"
     "  local version = old and tonumber(string.match(old, '^%d+'))\n"
     "  if not version or version < tonumber(ARGV[a]) then\n"
     "    if ARGV[a + 2] ~= '' then\n"
@@ -182,7 +184,9 @@ static enum err_code sink_read_heads(struct projection_sink *sink, int32_t parti
         heads[i].version = 0;
         if (code == ERR_OK && reply->type == REDIS_REPLY_STRING) {
             struct str element = redis_reply_str(reply);
-            broken = !str_to_i64(redis_model_cut_piece(&element), &heads[i].version) || broken;
+            struct str version = {0};
+            broken = !redis_model_cut_piece(&element, &version) ||
+                     !str_to_i64(version, &heads[i].version) || broken;
         }
         freeReplyObject(reply);
     }

@@ -1,6 +1,6 @@
 /*
- * The key view on Redis: one hash per account, `{pN}:account<M>:ID`, N being the id's partition, M
- * the number of the live model (redis_model.h), which is asked for together with the account when
+ * The key view on Redis: one string per account, `{pN}:account<M>:ID`, N being the id's partition,
+ * M the number of the live model (redis_model.h), which is asked for together with the account when
  * it was not heard of for 10 ms: a read that met a switch is repeated.
  *
  *  1. Lives on one event loop: all calls from its thread, but for new and free (before the loop

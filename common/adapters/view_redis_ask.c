@@ -13,12 +13,17 @@
  * looked up elsewhere. Who waits for a version is told of the switch by the mark it changes. */
 enum { MODEL_TRUSTED_US = 10000 };
 
+/* Of the projection: the first one whose rows are strings. While replicas rebuild an older model
+ * its rows are answered from elsewhere, without a word for each. */
+enum { FIRST_VERSION_READ = 2 };
+
 static void learn_model(struct view_redis *view, int32_t partition, const redisReply *reply) {
     struct sink_checkpoint at = {0};
     const bool known = reply->type == REDIS_REPLY_STRING &&
                        redis_model_parse_checkpoint(str_of(reply->str, reply->len), &at);
 
     view->models[partition] = known ? at.model : 0;
+    view->outdated[partition] = known && at.version < FIRST_VERSION_READ;
     view->model_heard_us[partition] = clock_monotonic_us();
 }
 
@@ -89,7 +94,11 @@ static void on_account(redisAsyncContext *connection, void *raw, void *arg) {
         send_account(view, &call); /* the model was switched: these were the old one's keys */
         return;
     }
-    const enum err_code code = has_answer ? view_redis_row_read(raw, &account) : view->lost_code;
+    enum err_code code = view->lost_code;
+    if (has_answer) {
+        code =
+            view->outdated[call.partition] ? ERR_UNAVAILABLE : view_redis_row_read(raw, &account);
+    }
     metric_observe(view->seconds, clock_monotonic_us() - call.sent_us);
     metric_move(view->in_flight_gauge, (int64_t)view->calls.count - view->in_flight_told);
     view->in_flight_told = (int64_t)view->calls.count;

@@ -60,6 +60,7 @@ struct view_redis {
     struct buf key; /* of the account being asked for */
     struct buf ask;
     int64_t models[TOPIC_PARTITIONS_MAX]; /* which keys are live, as last heard */
+    bool outdated[TOPIC_PARTITIONS_MAX];  /* what they hold is of a version before ours */
     int64_t model_heard_us[TOPIC_PARTITIONS_MAX];
     bool asked[TOPIC_PARTITIONS_MAX]; /* in this turn of the loop */
     enum view_state told_state;

@@ -29,10 +29,12 @@ static bool read_pieces(struct str text, struct account_view *out) {
     struct str pieces[PIECES];
 
     for (size_t i = 0; i < PIECES; i++) {
-        pieces[i] = redis_model_cut_piece(&text);
+        if (!redis_model_cut_piece(&text, &pieces[i])) {
+            return false;
+        }
     }
     out->status = account_view_status(pieces[PIECE_STATUS]);
-    return text.len == 0 && out->status != ACCOUNT_NONE &&
+    return text.ptr == NULL && out->status != ACCOUNT_NONE &&
            str_to_i64(pieces[PIECE_VERSION], &out->version) && out->version > 0 &&
            str_to_i64(pieces[PIECE_BALANCE], &out->balance_minor) &&
            str_to_i64(pieces[PIECE_OPENED_AT], &out->opened_at_us) &&

@@ -34,7 +34,7 @@
 
 /* What MHD may use for one connection's request line, headers and answer's headers. It clears all
  * of it before each request. */
-enum { CONNECTION_MEMORY_BYTES = 8 * 1024, STREAM_BLOCK_BYTES = 1024 };
+enum { CONNECTION_MEMORY_BYTES = 12 * 1024, STREAM_BLOCK_BYTES = 1024 };
 
 /* The longest turn while connections linger. */
 enum { LINGER_TURN_US = 1000 };

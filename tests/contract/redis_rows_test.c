@@ -34,6 +34,8 @@ static struct projection_sink *sink;
 static struct model_scan *scan;
 static int64_t next;
 static const char *id;
+static char row_key[160];
+static char checkpoint_key[160];
 
 static void begin(void) {
     struct err err = {0};
@@ -43,6 +45,8 @@ static void begin(void) {
     projection.name = name;
     id = fresh_id("row");
     next = 0;
+    (void)snprintf(row_key, sizeof(row_key), "{p%d}:kept:%s", PARTITION, id);
+    (void)snprintf(checkpoint_key, sizeof(checkpoint_key), "{p%d}:checkpoint:%s", PARTITION, name);
     cr_assert_eq(sink_redis_new(
                      &(struct sink_redis_options){
                          .url = stack_environment("DAYBOOK_TEST_REDIS_PROJECTOR_URL"),
@@ -63,7 +67,7 @@ static void begin(void) {
                  ERR_OK, "%s", err.message);
 }
 
-static void command(const char *verb, const char *value) {
+static void command(const char *verb, const char *key, const char *value) {
     struct redis_link link;
     struct redis_link_options options = {.partitions = 6, .timeout_ms = 5000, .name = "rows"};
     redisReply *reply = NULL;
@@ -76,7 +80,7 @@ static void command(const char *verb, const char *value) {
     cr_assert_eq(redis_link_ensure(&link, &err), ERR_OK, "%s", err.message);
     redis_link_begin(&link);
     redis_link_put(&link, str_from(verb));
-    redis_link_printf(&link, "{p%d}:kept:%s", PARTITION, id);
+    redis_link_put(&link, str_from(key));
     if (value != NULL) {
         redis_link_put(&link, str_from(value));
     }
@@ -86,7 +90,8 @@ static void command(const char *verb, const char *value) {
 }
 
 static void end(void) {
-    command("DEL", NULL);
+    command("DEL", row_key, NULL);
+    command("DEL", checkpoint_key, NULL);
     sink->ops->free(sink);
     scan->ops->free(scan);
 }
@@ -224,10 +229,39 @@ Test(redis_rows, a_damaged_one_is_as_if_it_was_not_there, .timeout = 60) {
     struct row part = row_of(0);
     row_i64(&part, AMOUNT, 7);
     for (size_t i = 0; i < ARRAY_LEN(damaged); i++) {
-        command("SET", damaged[i]);
+        command("SET", row_key, damaged[i]);
         row_i64(&part, VERSION, 3 + (int64_t)i);
         cr_assert_eq(apply(&part), ERR_OK);
         expect(&part);
     }
+    command("DEL", row_key, NULL);
+    command("RPUSH", row_key, "2\t\\0\t\\0\t7\t\\0\t\\0");
+    row_i64(&part, VERSION, 100);
+    cr_assert_eq(apply(&part), ERR_OK);
+    expect(&part);
+    end();
+}
+
+/* Where a stream's version isn't known it is asked for, and can't be guessed. */
+Test(redis_rows, a_damaged_one_has_no_version, .timeout = 60) {
+    static const char *const damaged[] = {"", "nonsense", "\\0\t2"};
+    const struct sink_checkpoint at = {.next = 0, .version = 1};
+    struct stream_head head = {0};
+    struct err err = {0};
+
+    begin();
+    head.stream_id = str_from(id);
+    cr_assert_eq(sink->ops->read_heads(sink, PARTITION, &at, &head, 1, &err), ERR_OK);
+    cr_assert_eq(head.version, 0);
+    for (size_t i = 0; i < ARRAY_LEN(damaged); i++) {
+        command("SET", row_key, damaged[i]);
+        cr_assert_eq(sink->ops->read_heads(sink, PARTITION, &at, &head, 1, &err), ERR_CORRUPT);
+    }
+    command("DEL", row_key, NULL);
+    command("RPUSH", row_key, "2");
+    cr_assert_eq(sink->ops->read_heads(sink, PARTITION, &at, &head, 1, &err), ERR_CORRUPT);
+    command("SET", row_key, "12\tx");
+    cr_assert_eq(sink->ops->read_heads(sink, PARTITION, &at, &head, 1, &err), ERR_OK);
+    cr_assert_eq(head.version, 12);
     end();
 }

@@ -267,6 +267,7 @@ Test(view_redis, a_row_that_makes_no_sense_is_corrupt, .timeout = 60) {
         "7\topen\tEUR\tZoë\t1\t\t3",
         "7\topen\tEUR\tZoë\t1\t2\tnow",
         "7\topen\tEUR\tZoë\t1\t2",
+        "7\topen\tEUR\tZoë\t1\t2\t3\t",
         "7\topen\tEUR\tZoë\t1\t2\t3\t4",
     };
     serve();

@@ -339,7 +339,7 @@ Test(view_redis_faults, a_reply_beyond_all_bounds_is_a_lost_connection) {
 Test(view_redis_faults, the_live_model_is_not_asked_for_each_time_and_a_switch_is_noticed_soon) {
     enum { READS = 20, TRUSTED_US = 10000, SOON_US = 1000000 };
     struct ask ask;
-    atomic_store(&fake.checkpoint, "$7\r\n5 1 0 0\r\n");
+    atomic_store(&fake.checkpoint, "$7\r\n5 2 0 0\r\n");
     start_fake();
     start_view("", "");
     until_state(VIEW_UP);
@@ -351,10 +351,28 @@ Test(view_redis_faults, the_live_model_is_not_asked_for_each_time_and_a_switch_i
     }
     cr_expect_leq(atomic_load(&fake.checkpoints),
                   1 + (clock_monotonic_us() - began_us) / TRUSTED_US);
-    atomic_store(&fake.checkpoint, "$7\r\n5 1 2 0\r\n");
+    atomic_store(&fake.checkpoint, "$7\r\n5 2 2 0\r\n");
     began_us = clock_monotonic_us();
     while (ask_once(&ask) == ERR_OK && ask.account.version != 6) {
         cr_assert_lt(clock_monotonic_us() - began_us, SOON_US, "the old model is still read");
+    }
+    cr_expect_eq(ask.account.version, 6);
+}
+
+Test(view_redis_faults, a_model_of_a_version_before_ours_means_ask_elsewhere) {
+    enum { SOON_US = 1000000 };
+    struct ask ask;
+    atomic_store(&fake.checkpoint, "$7\r\n5 1 0 0\r\n");
+    start_fake();
+    start_view("", "");
+    until_state(VIEW_UP);
+
+    cr_expect_eq(ask_once(&ask), ERR_UNAVAILABLE);
+    cr_expect_not(ask.refused);
+    atomic_store(&fake.checkpoint, "$7\r\n5 2 2 0\r\n");
+    const int64_t began_us = clock_monotonic_us();
+    while (ask_once(&ask) != ERR_OK) {
+        cr_assert_lt(clock_monotonic_us() - began_us, SOON_US, "the new model is not read");
     }
     cr_expect_eq(ask.account.version, 6);
 }

@@ -171,14 +171,14 @@ Test(http_server, a_client_that_leaves_while_its_request_is_held_harms_nobody) {
     (void)close(fd);
 }
 
-/* Of the 8 KiB that a connection has. */
-Test(http_server, a_head_of_6000_bytes_is_read_and_one_of_10000_is_refused) {
-    static char text[12 * 1024];
+/* Of the 12 KiB that a connection has: the longest URL and the longest token fit together. */
+Test(http_server, a_head_of_10000_bytes_is_read_and_one_of_13000_is_refused) {
+    static char text[16 * 1024];
     const int fd = connect_to();
 
-    (void)snprintf(text, sizeof(text), "GET /now/a" HOST "X-Long: %06000d\r\n\r\n", 1);
-    cr_expect(socket_answers(fd, text, "HTTP/1.1 200"));
     (void)snprintf(text, sizeof(text), "GET /now/a" HOST "X-Long: %010000d\r\n\r\n", 1);
+    cr_expect(socket_answers(fd, text, "HTTP/1.1 200"));
+    (void)snprintf(text, sizeof(text), "GET /now/a" HOST "X-Long: %013000d\r\n\r\n", 1);
     cr_expect(socket_answers(fd, text, "HTTP/1.1 431"));
     (void)close(fd);
 }
